@@ -1,0 +1,238 @@
+"""Who reads the sockets of a process?
+
+Whoever has most to gain. A thread inside `get` or `wait` reads itself (the *leader*): the reply that
+it waits for wakes it directly, 47k sync calls a second against 20k through a reader thread. Other
+waiting threads are *followers*; the leader releases them when their value comes, and promotes one
+when it leaves. One pump thread takes over when nobody has led for a tick (5 ms), then blocks in
+epoll and costs nothing; a user thread that wants to lead evicts it through an eventfd.
+
+    user thread: get ──► try lead ──► poll, apply ... ──► leave, promote
+    pump thread: sleep 5 ms, tick ──► nobody led? ──► poll without end ──► evicted ──► sleep ...
+
+Only the leader receives, so handlers run one at a time. Everything here is short and never blocks
+but in `poll`, which always includes the eventfd, so an interrupt or a wake-up ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from minray.rpc.channel import RECEIVE_BYTES, Channel
+
+TICK_S = 0.005
+_READ = select.EPOLLIN
+_WRITE = select.EPOLLOUT
+_GONE = select.EPOLLHUP | select.EPOLLERR
+
+
+class Loop:
+    """One process's poller, with its leadership, timers and pump thread."""
+
+    def __init__(self, on_tick: Callable[[], bool], on_end: Callable[[Channel], None]) -> None:
+        """`on_tick()` runs about every 5 ms while it returns True (work pends); `on_end(channel)`
+        when a connection is gone."""
+        self.epoll = select.epoll()
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.epoll.register(self.wake_fd, _READ)
+        self.channels: dict[int, Channel] = {}
+        self._readers: dict[int, Callable[[], None]] = {}
+        self.leadership = threading.Lock()
+        self.lead_count = 0
+        self.leader_ident = 0
+        self.pump_blocks = False
+        self.busy = False  # work pends: leaders poll with a timeout and tick
+        self.stopped = False
+        self._followers: deque[Callable[[], Any]] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_numbers = itertools.count()
+        self._on_tick = on_tick
+        self._on_end = on_end
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._view = memoryview(self._buffer)
+        self._pump: threading.Thread | None = None
+        self._ticked_s = 0.0
+        self._parked = threading.Semaphore(0)
+        self._pump_parked = False
+
+    # ---------------------------------------------------------------- registration
+    def add(self, channel: Channel) -> None:
+        """Read `channel` from now on; its `handler(channel, message)` gets the messages."""
+        self.channels[channel.fd] = channel
+        channel.on_backlog = self._want_write
+        self.epoll.register(channel.fd, _READ | (_WRITE if channel.outbox else 0))
+
+    def _want_write(self, channel: Channel) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.epoll.modify(channel.fd, _READ | _WRITE)
+
+    def remove(self, channel: Channel) -> None:
+        """Stop reading and close."""
+        if self.channels.pop(channel.fd, None) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self.epoll.unregister(channel.fd)
+        channel.close()
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call `callback` when `fd` is readable (a listening socket, a connection not yet proven)."""
+        self._readers[fd] = callback
+        self.epoll.register(fd, _READ)
+
+    def remove_reader(self, fd: int) -> None:
+        """Forget `fd`."""
+        if self._readers.pop(fd, None) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self.epoll.unregister(fd)
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Run `callback` once, by whoever leads, about `delay_s` from now."""
+        heapq.heappush(self._timers, (time.perf_counter() + delay_s, next(self._timer_numbers), callback))
+        self.wake_pump()
+
+    # ---------------------------------------------------------------- leadership
+    def lead(self) -> bool:
+        """Become the leader if nobody reads now; else make the pump leave and return False."""
+        self.lead_count += 1
+        if self.leadership.acquire(False):
+            return True
+        if self.pump_blocks:
+            os.eventfd_write(self.wake_fd, 1)
+        return False
+
+    def leave(self) -> None:
+        """Give the leadership up and promote a follower."""
+        self.leadership.release()
+        followers = self._followers
+        while followers:
+            try:
+                followers.popleft()()
+                return
+            except (IndexError, RuntimeError):
+                continue  # that follower has gone on already
+
+    def wake_pump(self) -> None:
+        """Something new pends (a corked task, a timer): a blocking pump must tick again."""
+        if self.pump_blocks:
+            self.lead_count += 1
+            os.eventfd_write(self.wake_fd, 1)
+        if self._pump_parked:
+            self._pump_parked = False
+            self._parked.release()
+
+    def follow(self, register: Callable[[Callable[[], Any]], None], timeout_s: float) -> None:
+        """Sleep until released by the leader, promoted, or `timeout_s` is over."""
+        lock = threading.Lock()
+        lock.acquire()
+        register(lock.release)
+        self._followers.append(lock.release)
+        if not self.leadership.locked():
+            return
+        lock.acquire(timeout=timeout_s)
+
+    # ---------------------------------------------------------------- reading
+    def poll_once(self, timeout_s: float | None) -> None:
+        """The leader's step: wait for events, apply everything that came. `timeout_s` None: no end."""
+        if self.busy or self._timers:
+            timeout_s = self._bounded(timeout_s)
+        for fd, event in self.epoll.poll(-1 if timeout_s is None else timeout_s, 64):
+            channel = self.channels.get(fd)
+            if channel is not None:
+                if event & _WRITE and channel.flush():
+                    with contextlib.suppress(OSError, ValueError):
+                        self.epoll.modify(fd, _READ)
+                if event & (_READ | _GONE):
+                    self.drain(channel)
+            elif fd == self.wake_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+            else:
+                reader = self._readers.get(fd)
+                if reader is not None:
+                    reader()
+        if self.busy or self._timers:
+            self.tick()
+
+    def _bounded(self, timeout_s: float | None) -> float:
+        limit = TICK_S if self.busy else 3600.0
+        if self._timers:
+            limit = min(limit, max(0.0, self._timers[0][0] - time.perf_counter()))
+        return limit if timeout_s is None else min(limit, timeout_s)
+
+    def drain(self, channel: Channel) -> None:
+        """Apply one or more messages that have arrived on `channel`."""
+        receive = channel.receive_into
+        handler = channel.handler
+        try:
+            message = receive(self._buffer, self._view)
+            if message is not None:
+                handler(channel, message)
+                while (channel._parts or channel.tag_burst) and (message := receive(self._buffer, self._view)) is not None:
+                    handler(channel, message)
+        except EOFError:
+            if channel.fd in self.channels:
+                self.remove(channel)
+                self._on_end(channel)
+
+    def tick(self) -> None:
+        """Run due timers and the owner's periodic duties, at most once a tick."""
+        now = time.perf_counter()
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            heapq.heappop(timers)[2]()
+        if self.busy and now - self._ticked_s >= TICK_S * 0.8:
+            self._ticked_s = now
+            self.busy = self._on_tick()
+
+    # ---------------------------------------------------------------- the pump
+    def start_pump(self) -> None:
+        """Start the thread that reads when nobody else does."""
+        self._pump = threading.Thread(target=self._pump_main, daemon=True, name="minray-pump")
+        self._pump.start()
+
+    def _pump_main(self) -> None:
+        seen = -1
+        while not self.stopped:
+            time.sleep(TICK_S)
+            if self.lead_count != seen:
+                seen = self.lead_count
+                if (self.busy or self._timers) and self.leadership.acquire(False):
+                    try:
+                        self.tick()
+                    finally:
+                        self.leave()
+                continue
+            self.leadership.acquire()  # a user thread in a long poll holds it: no ticking meanwhile
+            if self.lead_count != seen or self.stopped:
+                self.leave()
+                continue
+            self.pump_blocks = True
+            try:
+                while self.lead_count == seen and not self.stopped:
+                    self.poll_once(None)
+            finally:
+                self.pump_blocks = False
+                self.leave()
+
+    def stop(self) -> None:
+        """End the pump and forget the sockets (they are closed)."""
+        self.stopped = True
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self.wake_fd, 1)
+        pump = self._pump
+        if pump is not None and pump is not threading.current_thread():
+            pump.join(timeout=1.0)
+        for channel in list(self.channels.values()):
+            channel.close()
+        self.channels.clear()
+        with contextlib.suppress(OSError):
+            self.epoll.close()
+        with contextlib.suppress(OSError):
+            os.close(self.wake_fd)
