@@ -232,7 +232,7 @@ def _dual_type(cause_type: type[Exception]) -> type[RayTaskError] | None:
     made: type[RayTaskError] | None
     try:
         made = types.new_class(name, (RayTaskError, _Dual, cause_type), {}, lambda ns: ns.update(body))
-    except Exception:  # a user's __init_subclass__ or metaclass may raise anything: then there is no such class
+    except Exception:  # a user's __init_subclass__ or metaclass may raise anything
         made = None
     while len(_dual_types) >= _DUAL_TYPES_MAX:  # classes redefined in a notebook's cells pile up here
         _dual_types.pop(next(iter(_dual_types)))
@@ -328,9 +328,7 @@ def capture(
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     cause = exc.cause if isinstance(exc, RayTaskError) else exc
-    return RayTaskError(
-        function_name, text, cause, pid=pid, ip=ip, actor_repr=actor_repr, actor_id=actor_id
-    )
+    return RayTaskError(function_name, text, cause, pid=pid, ip=ip, actor_repr=actor_repr, actor_id=actor_id)
 
 
 make_task_error = capture
@@ -359,7 +357,8 @@ def unpack_task_error(data: bytes, loads: Callable[[bytes], Any]) -> RayTaskErro
             return _rebuild_task_error(origin, cause, fields, dual=False)
         except Exception as reason:  # a class that this process cannot import, a user's __setstate__, ...
             description = f"{description}; it cannot be read here: {type(reason).__name__}: {reason}"
-    return _rebuild_task_error(origin, RayError(f"The task's own exception was {description}"), None, dual=False)
+    substitute = RayError(f"The task's own exception was {description}")
+    return _rebuild_task_error(origin, substitute, None, dual=False)
 
 
 def _describe(exc: BaseException) -> str:
@@ -506,9 +505,8 @@ class ActorDiedError(RayActorError):
         if init_failed:
             message = f"The actor died because of an error raised in its creation task, {cause}"
         elif cause:
-            who = "".join(
-                f"\n\t{key}: {value}" for key, value in (("class_name", class_name), ("actor_id", actor_id)) if value
-            )
+            known = (("class_name", class_name), ("actor_id", actor_id))
+            who = "".join(f"\n\t{key}: {value}" for key, value in known if value)
             message = f"{self.BASE_ERROR_MSG}{who}\n{cause}"
         super().__init__(actor_id, message, actor_init_failed=init_failed)
         self.cause = cause
@@ -523,7 +521,8 @@ class ActorUnavailableError(RayActorError):
         who = f"The actor {shown}" if shown else "The actor"
         super().__init__(
             shown,
-            f"{who} is unavailable: {error_message}. The task may or may not have been executed on the actor.",
+            f"{who} is unavailable: {error_message}. "
+            "The task may or may not have been executed on the actor.",
         )
 
 
@@ -587,7 +586,12 @@ class RuntimeEnvSetupError(RayError):
         self.error_message = error_message
 
     def __str__(self) -> str:
-        return "Failed to set up runtime environment." + (f"\n{self.error_message}" if self.error_message else "")
+        detail = f"\n{self.error_message}" if self.error_message else ""
+        return f"Failed to set up runtime environment.{detail}"
+
+
+class RpcError(RayError):
+    """A message to another process failed. Programs see what it meant (`ActorUnavailableError`, ...)."""
 
 
 class AuthenticationError(RayError):
@@ -619,7 +623,9 @@ class ObjectLostError(RayError):
 
     reason = "All copies of the object have been lost."
 
-    def __init__(self, object_ref_hex: str = "", owner_address: str | None = None, call_site: str = "") -> None:
+    def __init__(
+        self, object_ref_hex: str = "", owner_address: str | None = None, call_site: str = ""
+    ) -> None:
         super().__init__(object_ref_hex, owner_address, call_site)
         self.object_ref_hex = object_ref_hex
         self.owner_address = owner_address
@@ -679,6 +685,10 @@ class ObjectRefStreamEndOfStreamError(RayError):
     """A streaming generator has no further object."""
 
 
+class StreamingGeneratorReplayInconsistentError(RayError):
+    """A streaming generator that ran again yielded other objects than before."""
+
+
 class OufOfBandObjectRefSerializationException(RayError):  # Ray's spelling
     """An ObjectRef was pickled outside of a call, a result or `put()`, where nobody counts it."""
 
@@ -692,14 +702,16 @@ class RayChannelTimeoutError(RayChannelError, TimeoutError):
     """A channel of a compiled graph was not ready in time."""
 
 
+class RayDirectTransportError(RaySystemError):
+    """A tensor could not be sent from device to device. minray sends tensors through shared memory."""
+
+
 class RayCgraphCapacityExceeded(RaySystemError):
     """A compiled graph holds too many unfinished executions."""
 
 
 PUBLIC_ERRORS: tuple[type[BaseException], ...] = tuple(
-    value
-    for value in list(globals().values())
-    if isinstance(value, type) and issubclass(value, RayError)
+    value for value in list(globals().values()) if isinstance(value, type) and issubclass(value, RayError)
 )
 for _error in PUBLIC_ERRORS:
     _error.__module__ = "minray.exceptions"  # where programs import them from, as tracebacks should say
