@@ -42,7 +42,7 @@ test: $(VENV)/.test-installed
 	@sh .ci/check $(BIN) $(ARGS)
 
 lint: $(VENV)/.test-installed
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 format: $(VENV)/.test-installed
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
