@@ -69,7 +69,7 @@ class Answers(Exception):
 class Unpicklable(Exception):
     def __init__(self) -> None:
         super().__init__("holds a generator")
-        self.generator = (x for x in ())
+        self.generator = iter(lambda: 0, 1)
 
 
 class Unreadable(Exception):
@@ -154,13 +154,13 @@ def test_attributes_of_the_cause_are_forwarded() -> None:
 
 def test_an_exception_group_can_be_split_by_except_star() -> None:
     dual = error_of(ExceptionGroup("many", [ValueError(1), KeyError(2)])).as_instanceof_cause()
-    caught = []
+    caught: list[Exception] = []
     try:
         raise dual
     except* ValueError as group:
-        caught += list(group.exceptions)
+        caught.extend(group.exceptions)
     except* KeyError as group:
-        caught += list(group.exceptions)
+        caught.extend(group.exceptions)
     assert [type(e) for e in caught] == [ValueError, KeyError]
 
 
