@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import pickle
+import threading
 from typing import Any, Self
 
 import cloudpickle
@@ -68,8 +69,8 @@ class Answers(Exception):
 
 class Unpicklable(Exception):
     def __init__(self) -> None:
-        super().__init__("holds a generator")
-        self.generator = iter(lambda: 0, 1)
+        super().__init__("holds a lock")
+        self.lock = threading.Lock()
 
 
 class Unreadable(Exception):
@@ -259,9 +260,9 @@ def test_captured_frames_are_let_go() -> None:
 def test_a_cause_that_cannot_be_pickled_keeps_its_message_and_says_why() -> None:
     error = through_the_wire(error_of(Unpicklable()))
     assert type(error.cause) is RayError
-    assert "holds a generator" in str(error.cause)
+    assert "holds a lock" in str(error.cause)
     assert "cannot be pickled" in str(error.cause)
-    assert "Unpicklable: holds a generator" in str(error)
+    assert "Unpicklable: holds a lock" in str(error)
     assert error.as_instanceof_cause() is error
 
 
