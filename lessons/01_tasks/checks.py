@@ -31,7 +31,9 @@ def _plain_call(function: Any, ray: Any, arguments: Any) -> Any:
 
 
 EIGHT = Trial(
-    "eight numbers", lambda rng: [rng.randrange(-50, 50) for _ in range(7)] + [rng.randrange(50, 99)], _plain_call
+    "eight numbers",
+    lambda rng: [rng.randrange(-50, 50) for _ in range(7)] + [rng.randrange(50, 99)],
+    _plain_call,
 )
 NOTHING = Trial("no numbers", lambda rng: [], _plain_call)
 
@@ -71,8 +73,7 @@ SQUARES = Exercise(
     ),
     (
         "ray.get waits. How many tasks have you started when you call it for the first time?",
-        "Two steps: first build the list of all references with slow_square.remote(x) for every x. "
-        "Then call ray.get once, on the whole list.",
+        "Two steps. First build the list of all references. Then call ray.get once, on the whole list.",
     ),
 )
 
@@ -141,7 +142,11 @@ def _no_busy_loop(attempt: Attempt) -> str | None:
     waits, naps = len(t.driver_gets(attempt.trace or (), "wait")), len(attempt.arguments)
     if waits == 0:
         return "it never called ray.wait"
-    return None if waits <= naps + 1 else f"{waits} calls of ray.wait for {naps} naps: let ray.wait do the waiting"
+    return (
+        None
+        if waits <= naps + 1
+        else f"{waits} calls of ray.wait for {naps} naps: let ray.wait do the waiting"
+    )
 
 
 ARRIVALS = Exercise(
@@ -152,17 +157,23 @@ ARRIVALS = Exercise(
         Case("gives every result exactly once", FOUR_NAPS, _every_result_once),
         Case("gives them in the order in which the tasks finished", FOUR_NAPS, _in_order_of_arrival),
         Case("an empty list gives an empty list", NO_NAPS, _every_result_once),
-        Case("never calls get on a result that is not ready", FOUR_NAPS, _takes_what_is_ready, reads_trace=True),
-        Case("takes the first result while others still run", FOUR_NAPS, _starts_with_the_first, reads_trace=True),
+        Case(
+            "never calls get on a result that is not ready", FOUR_NAPS, _takes_what_is_ready, reads_trace=True
+        ),
+        Case(
+            "takes the first result while others still run",
+            FOUR_NAPS,
+            _starts_with_the_first,
+            reads_trace=True,
+        ),
         Case("lets ray.wait do the waiting", FOUR_NAPS, _no_busy_loop, reads_trace=True),
         ### BEGIN HIDDEN TESTS
         Case("works with more tasks than CPUs", SEVEN_NAPS, _every_result_once, hidden=True),
         ### END HIDDEN TESTS
     ),
     (
-        "ray.wait(refs) returns two lists: what is ready, and what is not. What do you do with the second one?",
-        "Loop while there are pending references. In each round: ready, pending = ray.wait(pending). "
-        "Then ray.get what is ready and append it to the results.",
+        "ray.wait(refs) returns two lists: the ready and the pending. What do you do with the second one?",
+        "While something is pending: ready, pending = ray.wait(pending), then ray.get what is ready.",
     ),
 )
 
@@ -232,8 +243,7 @@ TREE = Exercise(
     ),
     (
         "add.remote(a, b) accepts references for a and b, and returns one. You need no ray.get at all.",
-        "Work in rounds. In each round, pair the neighbours: refs[0] with refs[1], refs[2] with refs[3], ... "
-        "A last one without a partner goes on to the next round. Stop when one reference is left.",
+        "Work in rounds: pair the neighbours; who has no partner goes on to the next round; stop at one.",
     ),
 )
 

@@ -69,7 +69,8 @@ def html_card(report: Report) -> str:
     hints = "" if solved else _html_hints(report.hints)
     return (
         f'<div class="minray-card" style="border:1px solid #8885;border-left:5px solid {edge};'
-        'border-radius:6px;padding:10px 14px;margin:4px 0;max-width:46em;font-family:system-ui,sans-serif;font-size:14px">'
+        "border-radius:6px;padding:10px 14px;margin:4px 0;max-width:46em;"
+        'font-family:system-ui,sans-serif;font-size:14px">'
         '<div style="display:flex;justify-content:space-between;align-items:baseline">'
         f"<b>{escape(report.title)}</b>"
         f'<span style="font-variant-numeric:tabular-nums"><b>{number(report.score)}</b>'
