@@ -70,10 +70,11 @@ print(f"{squares} after {time.perf_counter() - started:.2f} s")
 # %%
 from minray.widgets import PredictView, TimelineView
 
+choices = ["about 0.1 s", "about 0.3 s", "about 0.6 s", "about 1.2 s"]
 guess = PredictView(
     "Four tasks that take 0.3 s each, on four CPUs. How long until all four results are there?",
     kind="choice",
-    options=["about 0.1 s", "about 0.3 s", "about 0.6 s", "about 1.2 s"],
+    options=choices,
 )
 guess
 
@@ -98,8 +99,8 @@ print(f"four references after {1000 * submitted_s:.1f} ms")
 print(f"four results {squares} after {finished_s:.2f} s")
 
 # %%
-closest = min(guess.options, key=lambda option: abs(float(option.split()[1]) - finished_s))
-guess.reveal(closest)
+closest = min(choices, key=lambda choice: abs(float(choice.split()[1]) - finished_s))
+print(guess.reveal(closest).words)
 
 # %% [markdown]
 # Two things happened.
@@ -144,7 +145,7 @@ print("this notebook is one of the workers:", os.getpid() in workers)
 # is one task: a dish.
 
 # %%
-view = TimelineView()
+view = TimelineView(filter="cook")
 view
 
 # %%
@@ -359,7 +360,7 @@ print(failure)
 # catch. It does so the first time it runs. The view below shows what the runtime does about it.
 
 # %%
-rescue = TimelineView()
+rescue = TimelineView(filter="unlucky")
 rescue
 
 # %%
@@ -411,7 +412,9 @@ for event in [event for event in kitchen if getattr(event, "task_id", None) in d
 # And here is the whole evening, as the view drew it in the end:
 
 # %% tags=["picture"]
-view.snapshot()
+from IPython.display import SVG
+
+SVG(view.snapshot())
 
 # %% [markdown]
 # ## 8 · In real Ray
@@ -455,28 +458,36 @@ print(inspect.getsource(trace.max_overlap))
 # %%
 from IPython.display import display
 
-questions = [
+recap = [
     PredictView(
         "When does the code of a task start to run?",
         kind="choice",
-        options=["when you call ray.get", "as soon as a CPU is free", "when you define it"],
+        options=["when you call ray.get", "when you define it", "as soon as a CPU is free"],
     ),
     PredictView(
-        "Ten tasks of 1 s on four CPUs, all submitted first. How many seconds until the last one is done?",
+        "Ten tasks of 1 s on four CPUs, all submitted first. How long until the last one is done?",
         kind="choice",
-        options=["1", "3", "4", "10"],
+        options=["1 s", "3 s", "4 s", "10 s"],
     ),
     PredictView(
         "b = f.remote(a), where a is a reference. What does the function f get?",
         kind="choice",
-        options=["the reference", "the value that belongs to the reference", "a copy of the notebook"],
+        options=["the value behind the reference", "the reference", "nothing, until you call ray.get(a)"],
     ),
 ]
-display(*questions)
+display(*recap)
 
 # %%
-for question, answer in zip(questions, [1, 1, 1]):
-    question.reveal(question.options[answer])
+for question, right, why in zip(
+    recap,
+    ["as soon as a CPU is free", "3 s", "the value behind the reference"],
+    [
+        "ray.get only waits. The task is on its way since .remote().",
+        "Four in the first second, four in the next one, two in the third.",
+        "The runtime waits for the value and passes it on.",
+    ],
+):
+    question.reveal(right, why)
 
 # %% [markdown]
 # *Next: lesson 02 looks at the objects behind the references. Where do they live, and who owns them?*
