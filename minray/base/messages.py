@@ -101,6 +101,14 @@ class DemandStuck(NamedTuple):
     refused: bool
 
 
+class RetireWorker(NamedTuple):
+    """node -> worker that has been idle long: exit (code 0), unless others still want your objects."""
+
+
+class RetireRefused(NamedTuple):
+    """worker -> node: I own objects that others refer to. The node asks again after a while."""
+
+
 # --- actors -----------------------------------------------------------------------------------
 class CreateActor(NamedTuple):
     """client -> node. A named actor asks by `Ask("create_actor", CreateActor)` to learn of conflicts.

@@ -1,0 +1,132 @@
+"""How does a driver get a node? One exec, one pipe, and it is ready.
+
+The driver is never forked (its threads and locks would come along): the node is a fresh interpreter
+in a session of its own, so that a terminal's Ctrl-C, which goes to a whole session group, does not
+reach it or its workers.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import minray
+from minray.base.config import SessionConfig
+from minray.node.session_dir import process_start_time, remove_session_dir, write_session
+
+WORKER_ENTRY = "minray.worker.main:run_worker"
+_COMMAND = "import sys; sys.path.insert(0, sys.argv[1]); from minray.node.process import main; main(int(sys.argv[2]))"
+
+
+class NodeHandle:
+    """The driver's hold on the node process that it started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: socket.socket, session_dir: str) -> None:
+        self._process = process
+        self._pipe = pipe
+        self.session_dir = session_dir
+
+    @property
+    def pid(self) -> int:
+        """Of the node process."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End the cluster: ask, then kill; no process and no folder is left. Idempotent."""
+        try:
+            self._pipe.send(b"stop", socket.MSG_NOSIGNAL)
+        except OSError:  # it is gone already
+            pass
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._pipe.close()
+        # Normally gone: the node removes it, and if the node was killed, its zygote does.
+        remove_session_dir(self.session_dir)
+
+
+def start_node(config: SessionConfig, *, timeout_s: float = 20.0, worker_entry: str = WORKER_ENTRY) -> NodeHandle:
+    """Start a node process for `config` and wait until it accepts connections.
+
+    Raises: RuntimeError when it ends instead, TimeoutError when it hangs; both with its last words.
+    """
+    write_session(config)
+    ours, its = socket.socketpair()
+    root = os.path.dirname(os.path.dirname(os.path.abspath(minray.__file__)))
+    log_path = os.path.join(config.log_dir, "node.log")
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, root, str(its.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[its.fileno()],
+            start_new_session=True,
+        )
+    except BaseException:
+        ours.close()
+        remove_session_dir(config.session_dir)
+        raise
+    finally:
+        os.close(log)
+        its.close()
+    handle = NodeHandle(process, ours, config.session_dir)
+    payload = pickle.dumps((config, worker_entry), 5)
+    try:
+        ours.sendall(len(payload).to_bytes(4, "little") + payload)
+        _await_ready(ours, process, timeout_s, log_path)
+    except BaseException:
+        process.kill()
+        process.wait()
+        handle.stop()
+        raise
+    return handle
+
+
+def _await_ready(pipe: socket.socket, process: subprocess.Popen[bytes], timeout_s: float, log_path: str) -> None:
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    try:
+        said = pipe.recv(16) if poll.poll(timeout_s * 1000) else None
+    except ConnectionError:
+        said = b""
+    if said == b"ready":
+        return
+    tail = _tail(log_path)
+    if said is None:
+        raise TimeoutError(f"the node process {process.pid} was not ready after {timeout_s} s{tail}")
+    code = process.wait()
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+    raise RuntimeError(f"the node process {process.pid} {how} while it started{tail}")
+
+
+def _tail(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().decode("utf-8", "replace").splitlines()[-15:]
+    except OSError:
+        return ""
+    return "; its last output:\n" + "\n".join(f"  | {line}" for line in lines) if lines else ""
+
+
+def wait_until_gone(pid: int, timeout_s: float) -> bool:
+    """Whether the process ended (or is a zombie) in time. For shutdown checks and tests."""
+    give_up_s = time.monotonic() + timeout_s
+    while process_start_time(pid) is not None:
+        if time.monotonic() > give_up_s:
+            return False
+        time.sleep(0.005)
+    return True

@@ -1,0 +1,59 @@
+"""What do we tell about a death? One sentence with pid, exit code or signal, and the last log lines."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from minray.raylet.zygote_link import WorkerExit
+
+LOG_LINES = 10
+_TAIL_BYTES = 8 << 10
+_HINTS = {
+    signal.SIGKILL: "minray did not send it: the kernel's out-of-memory killer does, and so may a person",
+    signal.SIGSEGV: "native code crashed",
+    signal.SIGABRT: "native code gave up",
+    signal.SIGBUS: "memory behind a mapping is gone: the machine's memory or shared memory is full",
+}
+
+
+def last_log_lines(path: str, count: int = LOG_LINES) -> list[str]:
+    """The last lines that a process wrote, none when there is no file."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read(_TAIL_BYTES)
+    except OSError:
+        return []
+    return tail.decode("utf-8", "replace").splitlines()[-count:]
+
+
+def signal_name(number: int) -> str:
+    """ "SIGKILL", or "signal 34"."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def story_of(pid: int, how: WorkerExit, ordered: str, log_path: str) -> str:
+    """`ordered` is why we killed it, "" when we did not."""
+    if ordered:
+        return f"process {pid} was killed because {ordered}"
+    if how.signal:
+        sentence = f"process {pid} was killed by {signal_name(how.signal)}"
+        hint = _HINTS.get(signal.Signals(how.signal)) if how.signal in _KNOWN else None
+        if hint:
+            sentence += f" ({hint})"
+    elif how.code is not None:
+        sentence = f"process {pid} exited with code {how.code}"
+    else:
+        sentence = f"process {pid} ended (how is not known: the process that could tell died too)"
+    lines = last_log_lines(log_path)
+    if lines:
+        sentence += ". Its last output:\n" + "\n".join(f"  | {line}" for line in lines)
+    return sentence
+
+
+_KNOWN = frozenset(signal.Signals)
