@@ -1,0 +1,177 @@
+"""How does a test drive a lesson in a real browser? One JupyterLab, one page, both gone at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def why_not() -> str:
+    """Why no browser test can run here, "" if one can."""
+    if not os.path.exists(CHROMIUM):
+        return f"NO BROWSER TESTS: {CHROMIUM} is missing (apt-get install chromium)"
+    for module in ("playwright", "jupyterlab", "anywidget"):
+        try:
+            __import__(module)
+        except ImportError:
+            return f"NO BROWSER TESTS: {module} is missing (pip install 'minray[dev,lab]')"
+    return ""
+
+
+def notebook(*cells: str) -> str:
+    """The text of a notebook with these code cells ("# %% md" first: a text cell)."""
+    made = []
+    for i, source in enumerate(cells):
+        cell: dict[str, Any] = {"id": f"c{i}", "metadata": {}, "source": source, "cell_type": "code"}
+        if source.startswith("# %% md\n"):
+            cell |= {"cell_type": "markdown", "source": source[8:]}
+        else:
+            cell |= {"execution_count": None, "outputs": []}
+        made.append(cell)
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return json.dumps({"cells": made, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
+
+
+@contextmanager
+def lab(folder: Path) -> Iterator[str]:
+    """`minray lab` on `folder`. Yields its address, token included; ends the server and its kernels."""
+    with tempfile.TemporaryDirectory(prefix="minray-lab-") as private:
+        # A user's own Jupyter settings, and the leftovers of other runs, stay out of it.
+        environment = dict(os.environ)
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_DATA_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+        ):
+            environment[name] = os.path.join(private, name.lower())
+        environment["IPYTHONDIR"] = os.path.join(private, "ipython")
+        environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "widgets")])
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from minray.cli.lab import main; sys.exit(main(sys.argv[1:]))",
+        ]
+        server = subprocess.Popen(
+            [*command, "--no-browser", "--port", "0", "--copy-to", str(folder)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            start_new_session=True,
+        )
+        try:
+            yield _address(server)
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+            assert server.stdout is not None
+            server.stdout.close()
+
+
+def _address(server: subprocess.Popen[str]) -> str:
+    assert server.stdout is not None
+    for line in server.stdout:
+        found = re.search(r"http://127\.0\.0\.1:\S+", line)
+        if found:
+            return found.group()
+    raise AssertionError(f"minray lab ended with {server.wait()} before it printed an address")
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A Chromium; nothing of it is left afterwards."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+@dataclass
+class Notebook:
+    """An open notebook, and what a reader does with it."""
+
+    page: Any
+
+    @classmethod
+    def open(cls, page: Any, url: str) -> Notebook:
+        """Open a lesson's address and wait for an idle kernel."""
+        page.goto(url)
+        page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+        page.wait_for_selector(
+            '.jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000
+        )
+        return cls(page)
+
+    def run_cell(self, index: int) -> None:
+        """Run one cell; returns as soon as it has begun."""
+        cell = self.page.locator(".jp-NotebookPanel .jp-Cell").nth(index)
+        cell.scroll_into_view_if_needed()
+        prompt = cell.locator(".jp-InputPrompt").first
+        before = prompt.inner_text()
+        end = time.monotonic() + 20
+        while prompt.inner_text() == before and time.monotonic() < end:
+            # A page that is still settling may swallow the first click.
+            cell.locator(".jp-InputPrompt").first.click()
+            self.page.keyboard.press("Control+Enter")
+            for _ in range(20):
+                if prompt.inner_text() != before:
+                    return
+                self.page.wait_for_timeout(50)
+        assert prompt.inner_text() != before, f"cell {index} did not start"
+
+    def status(self) -> str:
+        """The kernel, as JupyterLab shows it: "idle" | "busy" | ..."""
+        indicator = self.page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator").first
+        return str(indicator.get_attribute("data-status"))
+
+    def wait_idle(self, timeout_s: float = 60.0) -> None:
+        """Until no cell runs and none waits."""
+        end = time.monotonic() + timeout_s
+        calm = 0
+        while calm < 3:
+            assert time.monotonic() < end, f"the kernel is {self.status()} after {timeout_s} s"
+            calm = calm + 1 if self.status() == "idle" and not self.page.locator("text='[*]:'").count() else 0
+            self.page.wait_for_timeout(100)
+
+    def outputs(self) -> str:
+        """The text of all outputs."""
+        return str(self.page.locator(".jp-NotebookPanel .jp-OutputArea").all_inner_texts())
+
+
+def copy_of_lesson(target: Path) -> Path:
+    """The first lesson alone, in `target`."""
+    shutil.copytree(REPOSITORY / "lessons" / "01_tasks", target / "01_tasks")
+    return target

@@ -1,0 +1,980 @@
+// What are the workers doing right now? A canvas of bars, one lane per worker process.
+//
+// Python sends whole pictures (frames, see ../frame.py) as custom messages with one binary buffer.
+// Only the newest is drawn, once per animation frame, and one credit goes back for each frame that
+// came in; Python sends no more than it has credits for. No build step, no network, no library.
+//
+// Keys on the focused canvas: arrows pan, + and - zoom, f fits the last run (again: everything),
+// Home and End go to the ends, [ and ] step through the bars, c shows the critical path.
+
+// @ts-check
+
+/** @typedef {{ label: string, colour: string, pattern: string }} Look */
+
+/** The table of ../palette.py: the index is the wire code of the state. @type {Look[]} */
+const LOOKS = [
+  { label: "queued", colour: "#F0E442", pattern: "hollow" },
+  { label: "waiting at a worker", colour: "#56B4E9", pattern: "hollow" },
+  { label: "running", colour: "#E69F00", pattern: "solid" },
+  { label: "finished", colour: "#009E73", pattern: "solid" },
+  { label: "failed", colour: "#D55E00", pattern: "cross" },
+  { label: "retried", colour: "#CC79A7", pattern: "hatch" },
+  { label: "lost", colour: "#6E6E6E", pattern: "cross" },
+  { label: "cancelled", colour: "#9A9A9A", pattern: "dots" },
+  { label: "many tasks", colour: "#009E73", pattern: "bars" },
+];
+const CALL_COLOUR = "#0072B2";
+const RUNNING = 2, PACKED = 8;
+const COUNT_KEYS = ["queued", "waiting", "running", "finished", "failed", "retried", "lost", "cancelled"];
+const OPEN = 0xffffffff, NO_LANE = 0xffff;
+const GUTTER = 96, AXIS = 22, QUEUE = 34, FOOT = 4;
+const GROW_EVERY_MS = 40;
+const EXTRAPOLATE_MS_MAX = 1500; // bars stop growing when no frame comes any more
+
+/**
+ * @typedef {{ now: number, ticksPerSecond: number, seq: number, mode: string, status: string, lost: number,
+ *   strings: string[], lanes: [number, string, number][], marks: [number, string][],
+ *   counts: Record<string, number>, columns: [string, string, number][] }} Header
+ * @typedef {{ header: Header, col: Record<string, Uint32Array | Uint16Array>, at: number,
+ *   order: Map<number, number[]>, depth: Map<number, Map<number, number>> }} Frame
+ */
+
+/** Read one frame. @param {DataView} view @returns {Frame} */
+export function decodeFrame(view) {
+  // A copy: columns must start at a multiple of four bytes, the message's buffer need not.
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
+  if (String.fromCharCode(...bytes.subarray(0, 4)) !== "MRT1") throw new Error("not a timeline frame");
+  const length = new DataView(bytes.buffer).getUint32(4, true);
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  /** @type {Record<string, Uint32Array | Uint16Array>} */
+  const col = {};
+  let at = 8 + length;
+  for (const [name, type, count] of header.columns) {
+    col[name] = type === "u32" ? new Uint32Array(bytes.buffer, at, count) : new Uint16Array(bytes.buffer, at, count);
+    at += col[name].byteLength + ((4 - (col[name].byteLength % 4)) % 4);
+  }
+  /** @type {Map<number, number[]>} rows of each lane, by start */
+  const order = new Map();
+  for (let row = 0; row < col.start.length; row++) {
+    if (col.start[row] === OPEN && col.lane[row] === NO_LANE) continue;
+    const lane = order.get(col.lane[row]);
+    if (lane) lane.push(row);
+    else order.set(col.lane[row], [row]);
+  }
+  const depth = new Map();
+  for (const [lane, rows] of order) {
+    rows.sort((a, b) => col.start[a] - col.start[b] || a - b);
+    const stacked = stack(rows, col);
+    if (stacked) depth.set(lane, stacked);
+  }
+  return { header, col, at: performance.now(), order, depth };
+}
+
+/**
+ * Bars of one lane overlap when its worker runs an async or threaded actor: give each a storey.
+ * @param {number[]} rows @param {Record<string, Uint32Array | Uint16Array>} col
+ * @returns {Map<number, number> | null} row -> storey (-1: number of storeys), null when none overlap
+ */
+function stack(rows, col) {
+  /** @type {number[]} */ const ends = [];
+  const storey = new Map();
+  for (const row of rows) {
+    if (col.start[row] === OPEN || col.state[row] === PACKED) continue;
+    let s = ends.findIndex((end) => end <= col.start[row]);
+    if (s < 0) s = ends.length < 6 ? ends.push(0) - 1 : 5;
+    ends[s] = Math.max(ends[s], col.end[row] === OPEN ? OPEN - 1 : col.end[row]);
+    storey.set(row, s);
+  }
+  storey.set(-1, ends.length);
+  return ends.length > 1 ? storey : null;
+}
+
+/** @param {number} seconds */
+function duration(seconds) {
+  if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`;
+  return seconds < 1 ? `${(seconds * 1e3).toFixed(1)} ms` : `${seconds.toFixed(2)} s`;
+}
+
+/** The smallest 1, 2 or 5 times a power of ten that is not below raw. @param {number} raw */
+function niceStep(raw) {
+  const power = 10 ** Math.floor(Math.log10(raw));
+  return [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999) ?? raw;
+}
+
+/** The rows of the critical path within [from, ∞), last first. @param {Frame} frame @param {number} from */
+export function criticalPath(frame, from) {
+  const { col } = frame;
+  let last = -1;
+  for (let row = 0; row < col.end.length; row++) {
+    if (col.end[row] === OPEN || col.lane[row] === NO_LANE || col.end[row] < from) continue;
+    if (last < 0 || col.end[row] >= col.end[last]) last = row;
+  }
+  /** @type {number[]} */ const path = [];
+  const seen = new Set();
+  for (let row = last; row >= 0 && !seen.has(row) && col.end[row] >= from; row = col.pred[row] - 1) {
+    seen.add(row);
+    path.push(row);
+  }
+  return path;
+}
+
+/** Chrome and Perfetto's JSON. @param {Frame} frame */
+export function chromeTrace(frame) {
+  const { header, col } = frame;
+  const us = 1e6 / header.ticksPerSecond;
+  /** @type {object[]} */
+  const events = header.lanes.map(([pid, label], lane) => ({
+    ph: "M", name: "thread_name", pid: 1, tid: lane, args: { name: pid ? `${label || "worker"} ${pid}` : label },
+  }));
+  for (let row = 0; row < col.start.length; row++) {
+    if (col.start[row] === OPEN || col.lane[row] === NO_LANE) continue;
+    const end = col.end[row] === OPEN ? header.now : col.end[row];
+    events.push({
+      ph: "X", cat: "task", name: header.strings[col.name[row]], pid: 1, tid: col.lane[row],
+      ts: col.start[row] * us, dur: Math.max(0, end - col.start[row]) * us,
+      args: { state: LOOKS[col.state[row]].label, note: header.strings[col.note[row]] },
+    });
+  }
+  for (let i = 0; i < col.callStart.length; i++) {
+    events.push({
+      ph: "X", cat: "call", name: header.strings[col.callWhat[i]], pid: 1, tid: col.callLane[i],
+      ts: col.callStart[i] * us, dur: (col.callEnd[i] - col.callStart[i]) * us, args: { references: col.callCount[i] },
+    });
+  }
+  return { traceEvents: events, displayTimeUnit: "ms" };
+}
+
+// What outlives one view of a model: the newest frame and where the reader was looking.
+/** @typedef {{ frame: Frame | null, range: [number, number] | null, fitAll: boolean, critical: boolean,
+ *   drawn: number, listeners: Set<() => void> }} Store */
+/** @type {Map<string, Store>} */
+const stores = new Map();
+
+/** Views get proxies of one model; its synced `key` is what they share. @param {any} model @returns {Store} */
+function storeOf(model) {
+  const key = model.get("key");
+  let store = stores.get(key);
+  if (!store) {
+    store = { frame: null, range: null, fitAll: false, critical: false, drawn: 0, listeners: new Set() };
+    stores.set(key, store);
+  }
+  return store;
+}
+
+/** Runs once per model, before any view: receives frames. @param {{ model: any }} context */
+function initialize({ model }) {
+  const store = storeOf(model);
+  let owed = 0, scheduled = false;
+  const onMessage = (/** @type {any} */ content, /** @type {DataView[]} */ buffers) => {
+    if (content.kind !== "frame" || !buffers.length) return;
+    const frame = decodeFrame(buffers[0]);
+    store.frame = frame;
+    owed += 1;
+    if (!scheduled) {
+      scheduled = true;
+      // A hidden tab gets no animation frames: the timer returns the credits then.
+      const timer = setTimeout(flush, 500);
+      const raf = requestAnimationFrame(flush);
+      function flush() {
+        clearTimeout(timer);
+        cancelAnimationFrame(raf);
+        scheduled = false;
+        for (const listener of store.listeners) listener();
+        model.send({ kind: "credit", count: owed, seq: store.frame?.header.seq ?? 0 });
+        owed = 0;
+      }
+    }
+  };
+  model.on("msg:custom", onMessage);
+  model.send({ kind: "hello" });
+  return () => {
+    model.off("msg:custom", onMessage);
+    stores.delete(model.get("key"));
+  };
+}
+
+/** @param {{ model: any, el: HTMLElement }} context */
+function render({ model, el }) {
+  const store = storeOf(model);
+  const view = new Timeline(store, el);
+  if (store.listeners.size === 1) model.send({ kind: "shown" });
+  return () => {
+    view.dispose();
+    // Nobody looks any more: the kernel need not sample for this view.
+    if (store.listeners.size === 0) model.send({ kind: "hidden" });
+  };
+}
+
+class Timeline {
+  /** @param {Store} store @param {HTMLElement} el */
+  constructor(store, el) {
+    this.store = store;
+    this.lifetime = new AbortController();
+    const signal = this.lifetime.signal;
+    this.root = document.createElement("div");
+    this.root.className = "minray-timeline";
+    this.root.innerHTML = `
+      <div class="mt-bar">
+        <strong class="mt-title">Tasks</strong><span class="mt-legend"></span>
+        <span class="mt-buttons" role="toolbar" aria-label="Timeline">
+          <button type="button" data-do="fit" title="Fit the last run; again: everything (f)">Fit</button>
+          <button type="button" data-do="out" aria-label="Zoom out" title="Zoom out (-)">−</button>
+          <button type="button" data-do="in" aria-label="Zoom in" title="Zoom in (+)">+</button>
+          <button type="button" data-do="critical" aria-pressed="false"
+            title="The chain of tasks that decided how long it took (c)">Critical path</button>
+          <button type="button" data-do="export" title="Download for ui.perfetto.dev or chrome://tracing">Export</button>
+        </span>
+      </div>
+      <div class="mt-plot">
+        <canvas tabindex="0" role="application" aria-roledescription="timeline"></canvas>
+        <div class="mt-tip" role="tooltip" hidden></div>
+        <div class="mt-empty">No tasks yet: they appear here as soon as one is submitted.</div>
+      </div>
+      <div class="mt-foot"><span class="mt-note"></span><span class="mt-status"></span></div>
+      <div class="mt-spoken" aria-live="polite"></div>`;
+    el.appendChild(this.root);
+    this.canvas = /** @type {HTMLCanvasElement} */ (this.root.querySelector("canvas"));
+    this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
+    this.tip = /** @type {HTMLElement} */ (this.root.querySelector(".mt-tip"));
+    this.selected = -1;
+    this.hovered = -1;
+    this.pending = 0;
+    this.growth = 0;
+    this.spokenAt = 0;
+    /** @type {Map<string, CanvasPattern | null>} */
+    this.patterns = new Map();
+    /** @type {{ row: number, x: number, y: number, w: number, h: number }[]} */
+    this.boxes = [];
+    this.redraw = () => this.schedule();
+    store.listeners.add(this.redraw);
+    this.root.addEventListener("click", (event) => this.press(event), { signal });
+    this.canvas.addEventListener("keydown", (event) => this.key(event), { signal });
+    this.canvas.addEventListener("wheel", (event) => this.wheel(event), { signal, passive: false });
+    this.canvas.addEventListener("pointerdown", (event) => this.drag(event), { signal });
+    this.canvas.addEventListener("pointermove", (event) => this.hover(event), { signal });
+    this.canvas.addEventListener("pointerleave", () => this.point(-1), { signal });
+    this.canvas.addEventListener("blur", () => this.select(-1), { signal });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.retheme(), { signal });
+    this.sizes = new ResizeObserver(() => this.schedule());
+    this.sizes.observe(this.root);
+    this.themes = new MutationObserver(() => this.retheme());
+    this.themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class", "style"] });
+    this.retheme();
+  }
+
+  dispose() {
+    this.lifetime.abort();
+    this.sizes.disconnect();
+    this.themes.disconnect();
+    this.store.listeners.delete(this.redraw);
+    cancelAnimationFrame(this.pending);
+    clearTimeout(this.growth);
+    this.root.remove();
+  }
+
+  schedule() {
+    if (!this.pending) {
+      this.pending = requestAnimationFrame(() => {
+        this.pending = 0;
+        this.draw();
+      });
+    }
+  }
+
+  retheme() {
+    this.readTheme();
+    this.schedule();
+  }
+
+  readTheme() {
+    // JupyterLab names its theme on <body>; elsewhere the reader's preference decides.
+    const named = document.body.dataset.jpThemeLight;
+    const dark = named ? named === "false" : matchMedia("(prefers-color-scheme: dark)").matches;
+    this.root.dataset.dark = String(dark);
+    const style = getComputedStyle(this.root);
+    const read = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+    this.theme = {
+      ink: read("--mt-ink"), quiet: read("--mt-quiet"), line: read("--mt-line"), paper: read("--mt-paper"),
+      zebra: read("--mt-zebra"), font: style.fontFamily || "sans-serif", dark,
+    };
+    this.patterns.clear();
+  }
+
+  // --- what is visible --------------------------------------------------------------------------
+
+  /** @param {Frame} frame */
+  now(frame) {
+    const live = (frame.header.counts.running ?? 0) > 0 && frame.header.status !== "closed";
+    const ahead = live ? Math.min(performance.now() - frame.at, EXTRAPOLATE_MS_MAX) : 0;
+    return frame.header.now + (ahead / 1000) * frame.header.ticksPerSecond;
+  }
+
+  /** From where to where the reader looks by default. @param {Frame} frame @returns {[number, number]} */
+  extent(frame) {
+    const { col, header } = frame;
+    let first = OPEN, last = 0, from = 0;
+    let newest = 0;
+    for (const column of [col.queueTick, col.start]) {
+      for (const tick of column) if (tick !== OPEN && tick > newest) newest = tick;
+    }
+    if (!this.store.fitAll) {
+      for (const [tick] of header.marks) if (tick <= newest) from = tick;
+    }
+    const take = (/** @type {number} */ begin, /** @type {number} */ end) => {
+      if (end < from) return;
+      if (begin < first) first = Math.max(begin, from);
+      if (end > last) last = end;
+    };
+    const now = this.now(frame);
+    for (let row = 0; row < col.start.length; row++) {
+      if (col.start[row] !== OPEN) take(col.start[row], col.end[row] === OPEN ? now : col.end[row]);
+    }
+    for (let i = 0; i < col.callStart.length; i++) take(col.callStart[i], col.callEnd[i]);
+    for (let i = 0; i < col.queueTick.length; i++) if (col.queueCount[i]) take(col.queueTick[i], col.queueTick[i]);
+    if ((header.counts.queued ?? 0) > 0) last = Math.max(last, now);
+    if (first === OPEN) return [now - header.ticksPerSecond, now];
+    const room = Math.max((last - first) * 0.02, header.ticksPerSecond * 2e-4);
+    return [Math.max(0, first - room), last + room];
+  }
+
+  range() {
+    const frame = this.store.frame;
+    if (this.store.range) return this.store.range;
+    return frame ? this.extent(frame) : /** @type {[number, number]} */ ([0, 1]);
+  }
+
+  /** @param {number} factor @param {number} [at] the tick that stays where it is */
+  zoom(factor, at) {
+    const [a, b] = this.range();
+    const middle = at ?? (a + b) / 2;
+    const width = Math.max((b - a) * factor, 4);
+    const left = middle - ((middle - a) / (b - a)) * width;
+    this.store.range = [left, left + width];
+    this.schedule();
+  }
+
+  /** @param {number} share of the visible width */
+  pan(share) {
+    const [a, b] = this.range();
+    this.store.range = [a + share * (b - a), b + share * (b - a)];
+    this.schedule();
+  }
+
+  fit() {
+    // The first press returns to the last run; the next one shows everything.
+    if (this.store.range) this.store.range = null;
+    else this.store.fitAll = !this.store.fitAll;
+    this.schedule();
+  }
+
+  // --- input ------------------------------------------------------------------------------------
+
+  /** @param {MouseEvent} event */
+  press(event) {
+    const button = /** @type {HTMLElement} */ (event.target).closest("button");
+    if (!button) return;
+    const actions = /** @type {Record<string, () => void>} */ ({
+      fit: () => this.fit(), in: () => this.zoom(0.6), out: () => this.zoom(1 / 0.6),
+      critical: () => this.toggleCritical(), export: () => this.download(),
+    });
+    actions[button.dataset.do ?? ""]?.();
+  }
+
+  toggleCritical() {
+    this.store.critical = !this.store.critical;
+    this.schedule();
+  }
+
+  download() {
+    if (!this.store.frame) return;
+    const blob = new Blob([JSON.stringify(chromeTrace(this.store.frame))], { type: "application/json" });
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = "minray-timeline.json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const frame = this.store.frame;
+    const actions = /** @type {Record<string, () => void>} */ ({
+      ArrowLeft: () => this.pan(-0.2), ArrowRight: () => this.pan(0.2),
+      ArrowUp: () => this.zoom(0.6), ArrowDown: () => this.zoom(1 / 0.6),
+      "+": () => this.zoom(0.6), "=": () => this.zoom(0.6), "-": () => this.zoom(1 / 0.6), "_": () => this.zoom(1 / 0.6),
+      f: () => this.fit(), c: () => this.toggleCritical(),
+      Home: () => frame && this.go(this.extent(frame)[0]), End: () => frame && this.go(this.extent(frame)[1]),
+      "]": () => this.step(1), "[": () => this.step(-1), Escape: () => this.select(-1),
+    });
+    const action = actions[event.key];
+    if (!action) return;
+    // The notebook must not take the key as a command (f: find, c: copy cell).
+    event.preventDefault();
+    event.stopPropagation();
+    action();
+  }
+
+  /** @param {number} tick */
+  go(tick) {
+    const [a, b] = this.range();
+    this.store.range = [tick - (b - a) / 2, tick + (b - a) / 2];
+    this.schedule();
+  }
+
+  /** @param {WheelEvent} event */
+  wheel(event) {
+    // Without focus the wheel scrolls the notebook, as readers expect.
+    if (document.activeElement !== this.canvas && !event.ctrlKey) return;
+    event.preventDefault();
+    if (Math.abs(event.deltaX) > Math.abs(event.deltaY) || event.shiftKey) {
+      this.pan((event.deltaX || event.deltaY) / 1000);
+    } else {
+      this.zoom(Math.exp(event.deltaY * 0.0015), this.tickAt(event.offsetX));
+    }
+  }
+
+  /** @param {number} x */
+  tickAt(x) {
+    const [a, b] = this.range();
+    return a + ((x - GUTTER) / Math.max(1, this.canvas.clientWidth - GUTTER - 8)) * (b - a);
+  }
+
+  /** @param {PointerEvent} event */
+  drag(event) {
+    if (event.button !== 0) return;
+    const [a, b] = this.range();
+    const from = event.clientX;
+    const scale = (b - a) / Math.max(1, this.canvas.clientWidth - GUTTER - 8);
+    const stop = new AbortController();
+    this.canvas.setPointerCapture(event.pointerId);
+    const signal = AbortSignal.any ? AbortSignal.any([stop.signal, this.lifetime.signal]) : stop.signal;
+    this.canvas.addEventListener("pointermove", (move) => {
+      const shift = (from - move.clientX) * scale;
+      if (Math.abs(from - move.clientX) > 2) this.store.range = [a + shift, b + shift];
+      this.schedule();
+    }, { signal });
+    for (const end of ["pointerup", "pointercancel"]) {
+      this.canvas.addEventListener(end, () => stop.abort(), { signal });
+    }
+  }
+
+  /** @param {PointerEvent} event */
+  hover(event) {
+    let best = -1;
+    for (const box of this.boxes) {
+      if (event.offsetX >= box.x - 1 && event.offsetX <= box.x + box.w + 1 && event.offsetY >= box.y && event.offsetY <= box.y + box.h) {
+        best = box.row;
+      }
+    }
+    this.point(best);
+  }
+
+  /** @param {number} row */
+  point(row) {
+    if (row === this.hovered) return;
+    this.hovered = row;
+    this.schedule();
+  }
+
+  /** @param {number} direction */
+  step(direction) {
+    const rows = this.boxes.map((box) => box.row).filter((row) => row >= 0);
+    const frame = this.store.frame;
+    if (!rows.length || !frame) return;
+    rows.sort((a, b) => frame.col.start[a] - frame.col.start[b] || a - b);
+    const at = rows.indexOf(this.selected);
+    this.select(rows[at < 0 ? (direction > 0 ? 0 : rows.length - 1) : (at + direction + rows.length) % rows.length]);
+  }
+
+  /** @param {number} row */
+  select(row) {
+    this.selected = row;
+    const frame = this.store.frame;
+    if (row >= 0 && frame) this.say(this.story(frame, row).map(([key, value]) => `${key} ${value}`).join(", "), true);
+    this.schedule();
+  }
+
+  /** @param {string} text @param {boolean} [now] */
+  say(text, now) {
+    const spoken = /** @type {HTMLElement} */ (this.root.querySelector(".mt-spoken"));
+    if (!now && performance.now() - this.spokenAt < 2000) return;
+    if (spoken.textContent !== text) {
+      spoken.textContent = text;
+      this.spokenAt = performance.now();
+    }
+  }
+
+  // --- drawing ----------------------------------------------------------------------------------
+
+  draw() {
+    const frame = this.store.frame;
+    const width = this.root.clientWidth;
+    if (!width) return;
+    // Before the first drawing the element was not in the page and had no colours yet.
+    if (!this.theme?.paper) this.readTheme();
+    this.store.drawn += 1;
+    this.boxes = [];
+    /** @type {HTMLElement} */ (this.root.querySelector(".mt-empty")).hidden =
+      !!frame && (frame.col.start.length > 0 || frame.col.queueTick.length > 0);
+    if (!frame) {
+      this.canvas.style.height = "92px";
+      this.canvas.height = 1;
+      return;
+    }
+    const { header, col } = frame;
+    const lanes = this.visibleLanes(frame);
+    const laneHeight = Math.max(9, Math.min(24, 420 / Math.max(1, lanes.length)));
+    const height = AXIS + QUEUE + lanes.length * laneHeight + FOOT;
+    const ratio = Math.min(window.devicePixelRatio || 1, 4);
+    this.canvas.style.height = `${height}px`;
+    if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
+      this.canvas.width = Math.round(width * ratio);
+      this.canvas.height = Math.round(height * ratio);
+      this.patterns.clear();
+    }
+    const g = this.context;
+    g.setTransform(ratio, 0, 0, ratio, 0, 0);
+    g.fillStyle = this.theme.paper;
+    g.fillRect(0, 0, width, height);
+    const [from, to] = this.range();
+    const scale = (width - GUTTER - 8) / (to - from);
+    const x = (/** @type {number} */ tick) => GUTTER + (tick - from) * scale;
+    const now = this.now(frame);
+    const font = (/** @type {number} */ size) => `${size}px ${this.theme?.font}`;
+
+    lanes.forEach((_, i) => {
+      if (i % 2 === 0) {
+        g.fillStyle = this.theme?.zebra ?? "";
+        g.fillRect(0, AXIS + QUEUE + i * laneHeight, width, laneHeight);
+      }
+    });
+    this.drawAxis(frame, from, to, width, height, x, font(11));
+    g.save();
+    g.beginPath();
+    g.rect(GUTTER, 0, width - GUTTER - 8, height);
+    g.clip();
+    this.drawQueue(frame, now, x);
+    const path = this.store.critical ? criticalPath(frame, Math.max(0, from)) : [];
+    const onPath = new Set(path);
+    lanes.forEach((lane, i) => {
+      this.drawLane(frame, lane, AXIS + QUEUE + i * laneHeight, laneHeight, now, x, onPath);
+    });
+    if (path.length) this.drawPath(path);
+    this.drawHighlight(frame, x);
+    g.restore();
+    this.drawGutter(frame, lanes, laneHeight, font(11));
+
+    this.root.dataset.frames = String(this.store.drawn);
+    this.root.dataset.seq = String(header.seq);
+    this.root.dataset.bars = String(col.start.length);
+    this.root.dataset.drawnBars = String(this.boxes.length);
+    this.root.dataset.lanes = String(lanes.length);
+    this.root.dataset.running = String(header.counts.running ?? 0);
+    this.root.dataset.finished = String(header.counts.finished ?? 0);
+    this.root.dataset.mode = header.mode;
+    this.words(frame, path);
+    this.showTip(frame, width);
+    // Bars of running tasks grow between two frames, unless the frames have ceased.
+    if ((header.counts.running ?? 0) > 0 && performance.now() - frame.at < EXTRAPOLATE_MS_MAX) {
+      clearTimeout(this.growth);
+      this.growth = setTimeout(() => this.schedule(), GROW_EVERY_MS);
+    }
+  }
+
+  /** @param {Frame} frame @returns {number[]} */
+  visibleLanes(frame) {
+    const used = new Set(frame.order.keys());
+    for (const lane of frame.col.callLane) used.add(lane);
+    const lanes = [0];
+    frame.header.lanes.forEach(([, , alive], lane) => {
+      if (lane && (used.has(lane) || (alive && frame.header.lanes.length <= 17))) lanes.push(lane);
+    });
+    return lanes;
+  }
+
+  /** @param {Frame} frame @param {number} from @param {number} to @param {number} width @param {number} height
+   *  @param {(tick: number) => number} x @param {string} font */
+  drawAxis(frame, from, to, width, height, x, font) {
+    const g = this.context, theme = this.theme;
+    if (!theme) return;
+    const perSecond = frame.header.ticksPerSecond;
+    // Time zero is the start of the run that is shown, not of the kernel.
+    let zero = this.extent(frame)[0];
+    const room = (this.extent(frame)[1] - zero) * 0.0192;
+    zero += room;
+    const step = niceStep((to - from) / perSecond / Math.max(2, (width - GUTTER) / 96));
+    g.font = font;
+    g.textAlign = "center";
+    g.textBaseline = "middle";
+    g.strokeStyle = theme.line;
+    g.fillStyle = theme.quiet;
+    g.lineWidth = 1;
+    const digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(step < 1 ? step * 1000 : step) + 1e-9)));
+    for (let t = Math.ceil((from - zero) / perSecond / step) * step; t <= (to - zero) / perSecond; t += step) {
+      const at = Math.round(x(zero + t * perSecond)) + 0.5;
+      if (at < GUTTER) continue;
+      g.globalAlpha = 0.6;
+      g.beginPath();
+      g.moveTo(at, AXIS - 4);
+      g.lineTo(at, height);
+      g.stroke();
+      g.globalAlpha = 1;
+      if (at < width - 26) g.fillText(step < 1 && Math.abs(t) < 1 ? `${(t * 1000).toFixed(digits)} ms` : `${+t.toFixed(6)} s`, at, AXIS / 2);
+    }
+    g.setLineDash([3, 3]);
+    for (const [tick, label] of frame.header.marks) {
+      if (tick < from || tick > to) continue;
+      const at = Math.round(x(tick)) + 0.5;
+      g.strokeStyle = theme.quiet;
+      g.beginPath();
+      g.moveTo(at, AXIS);
+      g.lineTo(at, height);
+      g.stroke();
+      g.textAlign = "left";
+      if (this.store.fitAll) g.fillText(label, at + 3, AXIS + 7);
+    }
+    g.setLineDash([]);
+  }
+
+  /** @param {Frame} frame @param {number} now @param {(tick: number) => number} x */
+  drawQueue(frame, now, x) {
+    const { queueTick, queueCount } = frame.col;
+    const g = this.context, base = AXIS + QUEUE - 5, top = AXIS + 3;
+    let most = 0;
+    for (const count of queueCount) most = Math.max(most, count);
+    g.strokeStyle = this.theme?.line ?? "";
+    g.beginPath();
+    g.moveTo(GUTTER, base + 0.5);
+    g.lineTo(1e5, base + 0.5);
+    g.stroke();
+    if (!most) return;
+    g.beginPath();
+    g.moveTo(x(queueTick[0]), base);
+    for (let i = 0; i < queueTick.length; i++) {
+      const y = base - ((base - top) * queueCount[i]) / most;
+      const until = i + 1 < queueTick.length ? queueTick[i + 1] : Math.max(now, queueTick[i]);
+      g.lineTo(x(queueTick[i]), y);
+      g.lineTo(x(until), y);
+    }
+    g.lineTo(x(Math.max(now, queueTick[queueTick.length - 1])), base);
+    g.closePath();
+    g.globalAlpha = 0.6;
+    g.fillStyle = LOOKS[0].colour;
+    g.fill();
+    g.globalAlpha = 1;
+    g.strokeStyle = this.theme?.dark ? "#F0E442" : "#9A8F00";
+    g.stroke();
+  }
+
+  /** @param {Frame} frame @param {number} lane @param {number} y @param {number} h @param {number} now
+   *  @param {(tick: number) => number} x @param {Set<number>} onPath */
+  drawLane(frame, lane, y, h, now, x, onPath) {
+    const { col, header } = frame;
+    const g = this.context, right = this.canvas.clientWidth - 8;
+    const depth = frame.depth.get(lane), storeys = depth?.get(-1) ?? 1;
+    const inset = h > 14 ? 3 : 1;
+    let lastX = -1, lastState = -1;
+    let waiting = 0;
+    g.font = `${Math.min(11, h - 6)}px ${this.theme?.font}`;
+    g.textAlign = "left";
+    g.textBaseline = "middle";
+    for (const row of frame.order.get(lane) ?? []) {
+      const state = col.state[row];
+      let left = x(col.start[row]);
+      let end = x(col.end[row] === OPEN ? Math.max(now, col.start[row]) : col.end[row]);
+      if (col.start[row] === OPEN) {
+        // Behind another task at this worker: little boxes after the running bar's end.
+        if (waiting >= 12) continue;
+        left = x(now) + 3 + waiting * 6;
+        end = left + 4;
+        waiting += 1;
+      }
+      if (end < GUTTER || left > right) continue;
+      const w = Math.max(1.5, end - left);
+      // Below half a pixel of news there is nothing to see: skip, keep the first of each state.
+      if (end - lastX < 0.5 && state === lastState && !onPath.has(row) && !depth) continue;
+      lastX = left + w;
+      lastState = state;
+      const part = (h - 2 * inset) / storeys;
+      const box = { row, x: left, y: y + inset + (depth?.get(row) ?? 0) * part, w, h: storeys > 1 ? part - 0.5 : part };
+      this.boxes.push(box);
+      g.globalAlpha = onPath.size && !onPath.has(row) ? 0.28 : 1;
+      this.drawBar(box, LOOKS[state], state === PACKED ? Math.max(0.25, col.attempt[row] / 0xffff) : 1, state === RUNNING);
+      const name = state === PACKED ? `${col.submit[row]} ×` : header.strings[col.name[row]];
+      const textLeft = Math.max(left, GUTTER) + 4;
+      if (box.h >= 11 && end - textLeft > 16 && name && LOOKS[state].pattern !== "hollow") {
+        g.fillStyle = "#101010";
+        const text = shorten(g, name, end - textLeft - 4);
+        if (text) g.fillText(text, textLeft, box.y + box.h / 2 + 0.5);
+      }
+      g.globalAlpha = 1;
+    }
+    for (let i = 0; i < col.callLane.length; i++) {
+      if (col.callLane[i] !== lane) continue;
+      const left = x(col.callStart[i]), end = x(col.callEnd[i]);
+      if (end < GUTTER || left > right) continue;
+      const onDriver = lane === 0, w = Math.max(1.5, end - left);
+      const box = { row: -2 - i, x: left, y: onDriver ? y + inset : y + h - 5, w, h: onDriver ? h - 2 * inset : 4 };
+      this.boxes.push(box);
+      g.fillStyle = CALL_COLOUR;
+      g.fillRect(box.x, box.y, box.w, box.h);
+      if (onDriver && w > 60 && h >= 14) {
+        g.fillStyle = "#fff";
+        const textLeft = Math.max(left, GUTTER) + 4;
+        const text = shorten(g, `${header.strings[col.callWhat[i]].split(" ")[0]} (${col.callCount[i]})`, end - textLeft - 4);
+        if (text) g.fillText(text, textLeft, y + h / 2 + 0.5);
+      }
+    }
+  }
+
+  /** @param {{ x: number, y: number, w: number, h: number }} box @param {Look} look @param {number} fill
+   *  @param {boolean} open */
+  drawBar(box, look, fill, open) {
+    const g = this.context;
+    const h = box.h * fill, y = box.y + box.h - h;
+    if (look.pattern === "hollow") {
+      g.strokeStyle = look.colour;
+      g.lineWidth = 1.5;
+      g.strokeRect(box.x + 0.75, y + 0.75, Math.max(0.5, box.w - 1.5), h - 1.5);
+      return;
+    }
+    g.fillStyle = look.colour;
+    g.fillRect(box.x, y, box.w, h);
+    if (open && box.w > 8) {
+      // A notched right edge says "not over yet" without colour.
+      g.fillStyle = this.theme?.paper ?? "#fff";
+      g.beginPath();
+      g.moveTo(box.x + box.w, y);
+      g.lineTo(box.x + box.w - 4, y + h / 2);
+      g.lineTo(box.x + box.w, y + h);
+      g.fill();
+    }
+    if (box.w >= 4) {
+      const pattern = this.pattern(look.pattern);
+      if (pattern) {
+        g.fillStyle = pattern;
+        g.fillRect(box.x, y, box.w, h);
+      }
+      if (box.w > 3) {
+        g.strokeStyle = this.theme?.paper ?? "#fff";
+        g.lineWidth = 0.75;
+        g.strokeRect(box.x + 0.25, y + 0.25, box.w - 0.5, h - 0.5);
+      }
+    }
+  }
+
+  /** @param {string} name */
+  pattern(name) {
+    if (name === "solid" || name === "hollow") return null;
+    const known = this.patterns.get(name);
+    if (known !== undefined) return known;
+    const tile = patternTile(name);
+    const pattern = this.context.createPattern(tile, "repeat");
+    // The tile is drawn at twice its size, so that it stays sharp on dense screens.
+    pattern?.setTransform(new DOMMatrix().scale(0.5));
+    this.patterns.set(name, pattern);
+    return pattern;
+  }
+
+  /** @param {number[]} path */
+  drawPath(path) {
+    const g = this.context;
+    const boxes = new Map(this.boxes.map((box) => [box.row, box]));
+    g.strokeStyle = this.theme?.ink ?? "#000";
+    g.lineWidth = 1.5;
+    for (let i = 0; i < path.length; i++) {
+      const box = boxes.get(path[i]);
+      if (!box) continue;
+      g.strokeRect(box.x - 0.5, box.y - 0.5, box.w + 1, box.h + 1);
+      const before = boxes.get(path[i + 1]);
+      if (!before) continue;
+      g.beginPath();
+      g.moveTo(Math.min(before.x + before.w, box.x), before.y + before.h / 2);
+      g.lineTo(box.x, box.y + box.h / 2);
+      g.stroke();
+    }
+  }
+
+  /** @param {Frame} frame @param {(tick: number) => number} x */
+  drawHighlight(frame, x) {
+    const row = this.selected >= 0 ? this.selected : this.hovered;
+    const box = this.boxes.find((b) => b.row === row && row !== -1);
+    if (!box) return;
+    const g = this.context;
+    g.strokeStyle = this.theme?.ink ?? "#000";
+    g.lineWidth = 2;
+    g.strokeRect(box.x - 1, box.y - 1, box.w + 2, box.h + 2);
+    if (row < 0 || frame.col.submit[row] === OPEN || frame.col.state[row] === PACKED) return;
+    // From its submission to its start it waited.
+    g.lineWidth = 1;
+    g.setLineDash([2, 2]);
+    g.beginPath();
+    g.moveTo(x(frame.col.submit[row]), box.y + box.h / 2);
+    g.lineTo(box.x, box.y + box.h / 2);
+    g.stroke();
+    g.setLineDash([]);
+  }
+
+  /** @param {Frame} frame @param {number[]} lanes @param {number} laneHeight @param {string} font */
+  drawGutter(frame, lanes, laneHeight, font) {
+    const g = this.context, theme = this.theme;
+    if (!theme) return;
+    g.font = font;
+    g.textAlign = "right";
+    g.textBaseline = "middle";
+    g.fillStyle = theme.quiet;
+    g.fillText("time", GUTTER - 8, AXIS / 2);
+    let most = 0;
+    for (const count of frame.col.queueCount) most = Math.max(most, count);
+    g.fillStyle = theme.ink;
+    g.fillText("waiting", GUTTER - 8, AXIS + 9);
+    g.fillStyle = theme.quiet;
+    g.fillText(`at most ${most}`, GUTTER - 8, AXIS + 23);
+    const skip = Math.ceil(11 / laneHeight);
+    lanes.forEach((lane, i) => {
+      if (i % skip) return;
+      const [pid, label, alive] = frame.header.lanes[lane];
+      const text = pid ? `${label ? label.slice(0, 8) : "worker"} ${pid}` : label;
+      g.fillStyle = alive ? theme.ink : theme.quiet;
+      g.fillText(alive ? text : `✝ ${text}`, GUTTER - 8, AXIS + QUEUE + (i + 0.5) * laneHeight + 0.5);
+    });
+  }
+
+  /** Legend with counts, the line below the picture, what a screen reader hears. @param {Frame} frame @param {number[]} path */
+  words(frame, path) {
+    const { header, col } = frame;
+    const legend = /** @type {HTMLElement} */ (this.root.querySelector(".mt-legend"));
+    const chips = COUNT_KEYS.map((key, state) => ({ key, state, count: header.counts[key] ?? 0 }))
+      .filter(({ key, count }) => count > 0 || ["queued", "running", "finished"].includes(key));
+    const text = chips.map(({ key, count }) => `${key}${count}`).join();
+    if (legend.dataset.text !== text) {
+      legend.dataset.text = text;
+      legend.replaceChildren(...chips.map(({ key, state, count }) => {
+        const chip = document.createElement("span");
+        chip.className = "mt-chip";
+        chip.title = LOOKS[state].label;
+        chip.append(this.swatch(LOOKS[state]), `${count} ${key}`);
+        return chip;
+      }));
+    }
+    const seconds = (/** @type {number} */ ticks) => duration(ticks / header.ticksPerSecond);
+    let note = "";
+    if (path.length) {
+      const busy = path.reduce((sum, row) => sum + (col.end[row] - col.start[row]), 0);
+      const whole = col.end[path[0]] - col.start[path[path.length - 1]];
+      note = `Critical path: ${path.length} task${path.length > 1 ? "s" : ""}, ${seconds(busy)} of ${seconds(whole)} were spent in them.`;
+    } else if (document.activeElement === this.canvas) {
+      note = "← → pan · + − zoom · f fit · [ ] step · c critical path";
+    }
+    if (header.lost) note += ` ${header.lost} events came too fast and are missing.`;
+    /** @type {HTMLElement} */ (this.root.querySelector(".mt-note")).textContent = note;
+    const status = /** @type {HTMLElement} */ (this.root.querySelector(".mt-status"));
+    status.textContent = header.status === "live" ? `● ${header.mode}` : `○ ${header.status}`;
+    status.title = STATUS_TITLES[header.mode] ?? "";
+    const button = /** @type {HTMLElement} */ (this.root.querySelector('[data-do="critical"]'));
+    button.setAttribute("aria-pressed", String(this.store.critical));
+    const workers = frame.header.lanes.length - 1;
+    const told = `${chips.map(({ key, count }) => `${count} ${key}`).join(", ")} on ${workers} worker${workers === 1 ? "" : "s"}`;
+    this.canvas.setAttribute("aria-label", `Timeline of tasks: ${told}. Arrow keys pan, plus and minus zoom, f fits, brackets step through tasks.`);
+    this.say(told);
+  }
+
+  /** @param {Look} look */
+  swatch(look) {
+    const canvas = document.createElement("canvas");
+    canvas.className = "mt-swatch";
+    canvas.width = 28;
+    canvas.height = 20;
+    const g = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    g.strokeStyle = g.fillStyle = look.colour;
+    g.lineWidth = 4;
+    if (look.pattern === "hollow") g.strokeRect(2, 2, 24, 16);
+    else g.fillRect(0, 0, 28, 20);
+    if (look.pattern !== "hollow" && look.pattern !== "solid") {
+      g.fillStyle = /** @type {CanvasPattern} */ (g.createPattern(patternTile(look.pattern), "repeat"));
+      g.fillRect(0, 0, 28, 20);
+    }
+    return canvas;
+  }
+
+  /** @param {Frame} frame @param {number} row @returns {[string, string][]} */
+  story(frame, row) {
+    const { col, header } = frame;
+    const seconds = (/** @type {number} */ ticks) => duration(Math.max(0, ticks) / header.ticksPerSecond);
+    if (row < -1) {
+      const i = -2 - row;
+      return [["call", header.strings[col.callWhat[i]]], ["references", String(col.callCount[i])],
+        ["blocked", seconds(col.callEnd[i] - col.callStart[i])]];
+    }
+    const name = header.strings[col.name[row]] || "(unnamed)";
+    const end = col.end[row] === OPEN ? this.now(frame) : col.end[row];
+    const [pid, label] = header.lanes[col.lane[row]] ?? [0, ""];
+    const worker = `${label ? `${label} ` : ""}pid ${pid}`;
+    if (col.state[row] === PACKED) {
+      return [["tasks", `${col.submit[row]} × ${name}`], ["from first to last", seconds(end - col.start[row])],
+        ["busy", `${Math.round((col.attempt[row] / 0xffff) * 100)} %`], ["worker", worker]];
+    }
+    /** @type {[string, string][]} */
+    const story = [["task", name], ["state", LOOKS[col.state[row]].label]];
+    if (col.start[row] !== OPEN) story.push([col.end[row] === OPEN ? "running for" : "ran for", seconds(end - col.start[row])]);
+    if (col.submit[row] !== OPEN && col.start[row] !== OPEN) story.push(["waited", seconds(col.start[row] - col.submit[row])]);
+    story.push(["worker", worker]);
+    if (col.args[row]) story.push(["arguments", `${col.args[row]} reference${col.args[row] > 1 ? "s" : ""}`]);
+    if (col.attempt[row]) story.push(["attempt", String(col.attempt[row] + 1)]);
+    if (col.note[row]) story.push(["why", header.strings[col.note[row]]]);
+    return story;
+  }
+
+  /** @param {Frame} frame @param {number} width */
+  showTip(frame, width) {
+    const row = this.selected >= 0 ? this.selected : this.hovered;
+    const box = row === -1 ? undefined : this.boxes.find((b) => b.row === row);
+    this.tip.hidden = !box;
+    if (!box) return;
+    const list = document.createElement("dl");
+    for (const [key, value] of this.story(frame, row)) {
+      const term = document.createElement("dt"), detail = document.createElement("dd");
+      term.textContent = key;
+      detail.textContent = value;
+      list.append(term, detail);
+    }
+    this.tip.replaceChildren(list);
+    const left = Math.max(4, Math.min(box.x + 8, width - this.tip.offsetWidth - 6));
+    const below = box.y + box.h + 6;
+    this.tip.style.left = `${left}px`;
+    this.tip.style.top = `${below}px`;
+  }
+}
+
+/** @type {Record<string, string>} */
+const STATUS_TITLES = {
+  "subshell": "Two-way while a cell runs: the kernel hears this view on a subshell.",
+  "receive-only": "This view hears the kernel while a cell runs; the kernel hears it when the cell ends.",
+  "connecting": "Waiting for the first answer.",
+};
+
+/** A 16 x 16 tile, for use at half size. @param {string} name */
+function patternTile(name) {
+  const tile = document.createElement("canvas");
+  tile.width = tile.height = 16;
+  const g = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
+  g.strokeStyle = g.fillStyle = "rgba(0,0,0,0.5)";
+  g.lineWidth = 2.5;
+  g.beginPath();
+  if (name === "cross") { g.moveTo(0, 0); g.lineTo(16, 16); g.moveTo(16, 0); g.lineTo(0, 16); }
+  if (name === "hatch") { g.moveTo(-2, 18); g.lineTo(18, -2); g.moveTo(-10, 10); g.lineTo(10, -10); g.moveTo(6, 26); g.lineTo(26, 6); }
+  if (name === "bars") { g.moveTo(4, 0); g.lineTo(4, 16); g.moveTo(12, 0); g.lineTo(12, 16); }
+  g.stroke();
+  if (name === "dots") { g.arc(6, 6, 3, 0, 7); g.fill(); }
+  return tile;
+}
+
+/** @param {CanvasRenderingContext2D} g @param {string} text @param {number} width */
+function shorten(g, text, width) {
+  if (g.measureText(text).width <= width) return text;
+  let keep = Math.floor((text.length * width) / Math.max(1, g.measureText(text).width)) - 1;
+  return keep >= 2 ? `${text.slice(0, keep)}…` : "";
+}
+
+export default { initialize, render };
