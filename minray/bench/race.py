@@ -127,7 +127,12 @@ def run_child(
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=complaints, text=True, start_new_session=True
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            start_new_session=True,
         ) as child,
     ):
         timer = threading.Timer(CHILD_S_MAX, _stop, [child.pid])
