@@ -166,7 +166,9 @@ class Arena:
     def allocate(self, size_bytes: int) -> Block | None:
         """A live block for `size_bytes`, owned by this process until `set_owner`.
 
-        Returns: None when the store is full, even after asking the node for a slab.
+        Returns: None when the store is full: the node has no slab even after ours that are empty
+        went back. Where returned slabs travel on another connection than requests, they may come too
+        late for this call, so trying again a little later can succeed.
         """
         total = total_of(size_bytes)
         with self._lock:
@@ -188,9 +190,15 @@ class Arena:
         wanted = -(-total // self.slab_bytes) * self.slab_bytes
         grant = self._request_slab(wanted)
         if grant is None:
-            # Another thread may have freed what we need while we asked.
+            # Another thread may have freed what we need while we asked. Else the run of slabs that
+            # is needed may be partly the node's and partly ours and empty: give those back, ask again.
             with self._lock:
-                return self._split_block(total, size_bytes)
+                block = self._split_block(total, size_bytes)
+            if block is not None or not self.trim():
+                return block
+            grant = self._request_slab(wanted)
+            if grant is None:
+                return None
         with self._lock:
             self._adopt(grant[0], grant[1])
             block = self._split_block(total, size_bytes)

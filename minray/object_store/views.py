@@ -4,16 +4,19 @@
 block must stay as it is while any of them, or anything derived from them, can still be reached: a
 slice, a dtype view, a DataFrame's column, an Arrow buffer, a memoryview, a tensor.
 
-    region = arena[o:o+n] ◄── PickleBuffer ◄── root memoryview ◄── slice ◄── array ◄── its slices ...
+    region (a ctypes array) ◄── root memoryview ◄── slice of it ◄── array ◄── its slices, views ...
       ▲
       └─ weak reference (holds `holder`); its death releases `holder`
 
-All of those hold the *exporter* of the buffer alive, and nothing else reliably: numpy re-bases a
-view onto the object that exported its buffer and drops the ones between, so a weak reference to
-the array or to a memoryview given to it fires too early. A PickleBuffer forwards buffer requests to
-the object it wraps, which makes `region`, an object that no reader ever sees, the exporter of them
-all. Rejected: `weakref.finalize` (twice the cost, and an atexit hook), one small mmap per read
-(two system calls and a page-table entry), ctypes arrays (writable).
+All of those hold the *exporter* of the buffer alive, and nothing else reliably: a memoryview of a
+memoryview, which is what consumers make, goes back to the exporter and drops the ones between. So a
+weak reference to an array, or to a memoryview that was given to one, fires too early. Each read
+makes an exporter of its own, which no reader sees: a ctypes array that owns nothing and starts at
+the address of the mapping.
+
+Rejected: a PickleBuffer around a slice of the arena as exporter (as cheap, no ctypes, but before
+Python 3.12.7 the collector crashes on a cycle that contains one: gh-77894), a numpy array (there may
+be no numpy), one small mmap per read (two system calls and new page faults).
 
 The callback may run in any thread, inside the garbage collector or between two bytecodes of the
 allocator, so it only pops a dict. What the release of `holder` sets off is up to `holder`: it must
@@ -23,24 +26,48 @@ be as careful.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pickle import PickleBuffer
+from typing import Any
 
 from minray.object_store.layout import ALIGNMENT_BYTES
 
 _pins: dict[int, _Pin] = {}
+_exporters: dict[int, tuple[weakref.ref[Any], Callable[[], Any]]] = {}  # id of a mapping: how to export it
 
 
-class _Pin(weakref.ref[memoryview]):
-    """Holds `holder` until `region` dies. Kept alive in `_pins`, under its own id, until then."""
+class _Pin(weakref.ref[Any]):
+    """Holds `holder` and the mapping until `region` dies; kept in `_pins` under its own id."""
 
-    __slots__ = ("holder",)
+    __slots__ = ("holder", "mapping")
     holder: object
+    mapping: object
 
 
-def _region_died(pin: weakref.ref[memoryview], _pins: dict[int, _Pin] = _pins) -> None:
+def _region_died(pin: weakref.ref[Any], _pins: dict[int, _Pin] = _pins) -> None:
     # `_pins` is a default argument: module globals may be gone when this runs at interpreter exit.
     _pins.pop(id(pin), None)
+
+
+def _exporter(mapping: Any) -> Callable[[], Any]:
+    """A function that makes a new buffer over the whole mapping, owning nothing of it."""
+    known = _exporters.get(id(mapping))
+    if known is not None:
+        return known[1]
+    import ctypes  # here, because a process that reads no large object shall not pay for it
+
+    address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+    array = ctypes.c_ubyte * len(mapping)
+    at = id(mapping)
+
+    def unmapped(_: weakref.ref[Any], _exporters: dict[int, Any] = _exporters) -> None:
+        _exporters.pop(at, None)
+
+    def export(from_address: Callable[[int], Any] = array.from_address) -> Any:
+        return from_address(address)
+
+    _exporters[at] = (weakref.ref(mapping, unmapped), export)
+    return export
 
 
 def read_only_buffers(
@@ -48,8 +75,8 @@ def read_only_buffers(
 ) -> list[memoryview]:
     """Views of the buffers that `layout.plan(lengths)` placed in the payload at `offset`.
 
-    `holder` (any object: the reference that pins the block) stays alive until the last view of any
-    kind is gone. Views are read-only.
+    `arena_readonly` is `Arena.read_only`. `holder` (any object: the reference that pins the block)
+    stays alive until the last view of any kind is gone. Views are read-only.
 
     Raises: ValueError when the buffers would reach outside the arena.
     """
@@ -60,15 +87,18 @@ def read_only_buffers(
         raise ValueError(
             f"buffers at {offset}..{end} do not lie in a read-only arena of {len(arena_readonly)} bytes"
         )
-    region = arena_readonly[offset:end]
-    root = memoryview(PickleBuffer(region))
+    mapping = arena_readonly.obj
+    region = _exporter(mapping)()
+    # `raw` because ctypes calls its bytes "<B", and readers expect plain bytes, "B".
+    root = PickleBuffer(region).raw().toreadonly()
     pin = _Pin(region, _region_died)
     pin.holder = holder
+    pin.mapping = mapping
     _pins[id(pin)] = pin
     if len(lengths) == 1:
-        return [root[: lengths[0]]]
+        return [root[offset : offset + lengths[0]]]
     buffers = []
-    at = 0
+    at = offset
     for length in lengths:
         buffers.append(root[at : at + length])
         at += (length + ALIGNMENT_BYTES - 1) & -ALIGNMENT_BYTES
