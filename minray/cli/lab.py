@@ -35,6 +35,15 @@ _START_S_MAX = 60.0
 DEFAULT_FOLDER = "minray-lessons"
 
 
+def add_parser(subparsers: Any) -> None:
+    """Declare `minray lab`."""
+    parser = subparsers.add_parser(
+        "lab", help="open JupyterLab on the lessons", description="Open the lessons in JupyterLab."
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments on `parser`."""
     parser.add_argument("lesson", nargs="?", default="", help="its name or the beginning of it (default: 01)")

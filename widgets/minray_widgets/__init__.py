@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minray_widgets.magics import load_ipython_extension
     from minray_widgets.predict_view import PredictView
-    from minray_widgets.show import show
-    from minray_widgets.timeline_view import TimelineView
+    from minray_widgets.timeline_view import TimelineView, show
 
 __all__ = ["PredictView", "TimelineView", "load_ipython_extension", "show"]
 
@@ -23,7 +22,7 @@ _HOMES = {
     "PredictView": "minray_widgets.predict_view",
     "TimelineView": "minray_widgets.timeline_view",
     "load_ipython_extension": "minray_widgets.magics",
-    "show": "minray_widgets.show",
+    "show": "minray_widgets.timeline_view",
 }
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minray_widgets.show import show
-from minray_widgets.timeline_view import current_engine
+from minray_widgets.timeline_view import current_engine, show
 
 _USAGE = "usage: %minray timeline | %minray status"
 

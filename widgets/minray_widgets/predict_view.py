@@ -47,6 +47,7 @@ class PredictView(PicturedWidget):
     state = traitlets.Dict().tag(sync=True)
     draft = traitlets.Any(None, allow_none=True).tag(sync=True)
     committed = traitlets.Bool(False).tag(sync=True)
+    _shell: Any = None
 
     def __init__(
         self,

@@ -80,6 +80,7 @@ class TimelineView(PicturedWidget):
     _esm = _STATIC / "timeline.js"
     _css = _STATIC / "timeline.css"
     key = traitlets.Unicode().tag(sync=True)
+    _status = "closed"  # until __init__ is through, there is nothing to close
 
     def __init__(
         self,
@@ -99,7 +100,6 @@ class TimelineView(PicturedWidget):
         self._cursor = 0
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._status = "live"  # "live" | "done" | "closed"
         self._hidden = False
         self._mode = "connecting"
         self._credits = _CREDITS
@@ -109,6 +109,7 @@ class TimelineView(PicturedWidget):
         self._shell = shell()
         super().__init__(key=uuid.uuid4().hex)
         self.on_msg(self._heard)
+        self._status = "live"  # then "done" or "closed"
         if self._shell is not None:
             self._shell.events.register("pre_run_cell", self._cell_began)
             self._shell.events.register("post_run_cell", self._cell_ended)
@@ -310,3 +311,15 @@ class TimelineView(PicturedWidget):
 
     def _picture_version(self) -> int:
         return self._model.revision
+
+
+def show(**options: Any) -> TimelineView:
+    """Display a live timeline of this process's tasks from now on, and return it.
+
+    Args:
+        **options: those of `TimelineView`.
+    """
+    view = TimelineView(**options)
+    if shell() is not None:
+        view._ipython_display_()
+    return view

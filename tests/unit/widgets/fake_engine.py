@@ -46,11 +46,12 @@ def script(
         arguments = tuple(f"{t}00000001" for t in done[-2:]) if n % 7 == 6 else ()
         events.append(TaskSubmitted(submitted, task, name, "", "", arguments))
         duration = mean_s * dice.uniform(0.3, 2.0)
+        ready = submitted
         for attempt in (0, 1):
             at = min(range(workers), key=free.__getitem__)
-            start = max(free[at], submitted)
+            start = max(free[at], ready)
             end = start + duration
-            events.append(TaskDispatched(max(submitted, start - 0.005), task, ids[at], pids[at], attempt))
+            events.append(TaskDispatched(max(ready, start - 0.005), task, ids[at], pids[at], attempt))
             free[at] = end + 0.001
             outcome = "ok"
             if troubles and n % 11 == 5 and attempt == 0:
@@ -61,6 +62,7 @@ def script(
             events.append(TaskFinished(end, task, name, ids[at], pids[at], start, outcome, error, attempt))
             if outcome != "lost":
                 break
+            ready = end + 1e-4
             events.append(TaskRetried(end, task, name, 1, "worker died"))
         done.append(task)
     last = max(free)

@@ -704,8 +704,13 @@ class Timeline {
       const name = state === PACKED ? `${col.submit[row]} ×` : header.strings[col.name[row]];
       const textLeft = Math.max(left, GUTTER) + 4;
       if (box.h >= 11 && end - textLeft > 16 && name && LOOKS[state].pattern !== "hollow") {
-        g.fillStyle = "#101010";
         const text = shorten(g, name, end - textLeft - 4);
+        if (text && LOOKS[state].pattern !== "solid") {
+          // The pattern stops where the name stands.
+          g.fillStyle = LOOKS[state].colour;
+          g.fillRect(textLeft - 2, box.y + 1.5, g.measureText(text).width + 4, box.h - 3);
+        }
+        g.fillStyle = "#101010";
         if (text) g.fillText(text, textLeft, box.y + box.h / 2 + 0.5);
       }
       g.globalAlpha = 1;
