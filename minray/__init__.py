@@ -1,0 +1,85 @@
+"""minray: Ray made small enough to see through.
+
+`import minray as ray` and a program written for Ray runs on this machine. Names are loaded when first
+used, so that the import itself costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__commit__ = ""
+
+_HOMES = {
+    "init": "minray.api.init",
+    "shutdown": "minray.api.init",
+    "is_initialized": "minray.api.init",
+    "remote": "minray.api.objects",
+    "get": "minray.api.objects",
+    "put": "minray.api.objects",
+    "wait": "minray.api.objects",
+    "method": "minray.api.actor_class",
+    "get_actor": "minray.api.actor_class",
+    "kill": "minray.api.actor_class",
+    "ActorHandle": "minray.api.actor_class",
+    "ActorClass": "minray.api.actor_class",
+    "ObjectRef": "minray.worker.object_ref",
+    "get_runtime_context": "minray.api.context",
+    "nodes": "minray.api.context",
+    "cluster_resources": "minray.api.context",
+    "available_resources": "minray.api.context",
+    "get_gpu_ids": "minray.api.context",
+    "timeline": "minray.api.context",
+    "show": "minray.widgets",
+    "ActorID": "minray.base.ids",
+    "NodeID": "minray.base.ids",
+    "WorkerID": "minray.base.ids",
+    "TaskID": "minray.base.ids",
+    "JobID": "minray.base.ids",
+}
+_MODULES = ("actor", "exceptions", "util", "testing", "widgets", "as_ray", "grading")
+
+__all__ = [*sorted(_HOMES), "actor", "exceptions", "util"]
+
+if TYPE_CHECKING:
+    from minray import actor, exceptions, util
+    from minray.api.actor_class import ActorClass, ActorHandle, get_actor, kill, method
+    from minray.api.context import (
+        available_resources,
+        cluster_resources,
+        get_gpu_ids,
+        get_runtime_context,
+        nodes,
+        timeline,
+    )
+    from minray.api.init import init, is_initialized, shutdown
+    from minray.api.objects import get, put, remote, wait
+    from minray.base.ids import ActorID, JobID, NodeID, TaskID, WorkerID
+    from minray.widgets import show
+    from minray.worker.object_ref import ObjectRef
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"minray.{name}")
+    else:
+        raise AttributeError(f"module 'minray' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """`%load_ext minray`: the notebook magics."""
+    from minray.widgets import load_ipython_extension as load
+
+    load(ipython)

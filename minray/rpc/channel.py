@@ -18,6 +18,7 @@ import hmac
 import os
 import pickle
 import socket
+import threading
 from collections import deque
 from typing import Any
 
@@ -40,11 +41,10 @@ class ConnectionRefused(ConnectionError):
 class Channel:
     """One connection. Sends never block; receives return whole messages. Closing twice is fine.
 
-    Not thread-safe by itself: callers serialise sends (the owner's submit lock) and receives (the
-    leadership of the I/O loop).
+    Any thread may send. Receives are serialised by the caller (the leadership of the I/O loop).
     """
 
-    __slots__ = ("sock", "fd", "peer", "closed", "outbox", "_parts", "on_backlog", "handler", "tag", "__weakref__")
+    __slots__ = ("sock", "fd", "peer", "closed", "outbox", "_parts", "on_backlog", "handler", "tag", "_lock", "__weakref__")
 
     def __init__(self, sock: socket.socket, peer: Hello | None = None) -> None:
         sock.setblocking(False)
@@ -55,6 +55,7 @@ class Channel:
         self.peer = peer
         self.closed = False
         self.outbox: deque[bytes] = deque()
+        self._lock = threading.RLock()  # of the slow path: two threads never interleave fragments
         self._parts: list[bytes] = []
         self.on_backlog: Any = None  # called with self when the outbox becomes non-empty
         self.handler: Any = None  # called with (self, message) by the loop that reads
@@ -74,11 +75,17 @@ class Channel:
         try:
             self.sock.send(_WHOLE + payload, _DONTWAIT)
         except BlockingIOError:
-            self._queue(_WHOLE + payload)
+            with self._lock:
+                self._queue(_WHOLE + payload)
         except OSError:
             self._broken()
 
     def _send_slowly(self, payload: bytes) -> None:
+        with self._lock:
+            self._queue_all(payload)
+            self.flush()
+
+    def _queue_all(self, payload: bytes) -> None:
         if len(payload) <= PACKET_BYTES:
             self._queue(_WHOLE + payload)
         else:
@@ -87,7 +94,6 @@ class Channel:
             for start in cuts:
                 kind = _LAST if start + PACKET_BYTES >= len(payload) else _MORE
                 self._queue(kind + bytes(view[start : start + PACKET_BYTES]))
-        self.flush()
 
     def _queue(self, packet: bytes) -> None:
         if self.closed:
@@ -99,16 +105,17 @@ class Channel:
     def flush(self) -> bool:
         """Send what waits. Returns True when nothing waits any more."""
         outbox = self.outbox
-        while outbox:
-            try:
-                self.sock.send(outbox[0], _DONTWAIT)
-            except BlockingIOError:
-                return False
-            except OSError:
-                self._broken()
-                return True
-            outbox.popleft()
-        return True
+        with self._lock:
+            while outbox:
+                try:
+                    self.sock.send(outbox[0], _DONTWAIT)
+                except BlockingIOError:
+                    return False
+                except OSError:
+                    self._broken()
+                    return True
+                outbox.popleft()
+            return True
 
     def _broken(self) -> None:
         self.outbox.clear()

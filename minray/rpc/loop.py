@@ -24,6 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from minray.rpc.channel import RECEIVE_BYTES, Channel
@@ -60,8 +61,6 @@ class Loop:
         self._view = memoryview(self._buffer)
         self._pump: threading.Thread | None = None
         self._ticked_s = 0.0
-        self._parked = threading.Semaphore(0)
-        self._pump_parked = False
 
     # ---------------------------------------------------------------- registration
     def add(self, channel: Channel) -> None:
@@ -102,6 +101,7 @@ class Loop:
         """Become the leader if nobody reads now; else make the pump leave and return False."""
         self.lead_count += 1
         if self.leadership.acquire(False):
+            self.leader_ident = get_ident()
             return True
         if self.pump_blocks:
             os.eventfd_write(self.wake_fd, 1)
@@ -109,6 +109,7 @@ class Loop:
 
     def leave(self) -> None:
         """Give the leadership up and promote a follower."""
+        self.leader_ident = 0
         self.leadership.release()
         followers = self._followers
         while followers:
@@ -123,9 +124,6 @@ class Loop:
         if self.pump_blocks:
             self.lead_count += 1
             os.eventfd_write(self.wake_fd, 1)
-        if self._pump_parked:
-            self._pump_parked = False
-            self._parked.release()
 
     def follow(self, register: Callable[[Callable[[], Any]], None], timeout_s: float) -> None:
         """Sleep until released by the leader, promoted, or `timeout_s` is over."""
@@ -167,19 +165,31 @@ class Loop:
         return limit if timeout_s is None else min(limit, timeout_s)
 
     def drain(self, channel: Channel) -> None:
-        """Apply one or more messages that have arrived on `channel`."""
+        """Apply a message that has arrived on `channel`; more of them make it readable again."""
         receive = channel.receive_into
         handler = channel.handler
         try:
             message = receive(self._buffer, self._view)
             if message is not None:
                 handler(channel, message)
-                while (channel._parts or channel.tag_burst) and (message := receive(self._buffer, self._view)) is not None:
-                    handler(channel, message)
         except EOFError:
             if channel.fd in self.channels:
                 self.remove(channel)
                 self._on_end(channel)
+
+    def drain_rest(self, channel: Channel) -> None:
+        """Apply everything that a dead process still left in `channel`, then its end."""
+        while channel.fd in self.channels:
+            before = channel.closed
+            try:
+                message = channel.receive_into(self._buffer, self._view)
+            except EOFError:
+                self.remove(channel)
+                self._on_end(channel)
+                return
+            if message is None or before:
+                return
+            channel.handler(channel, message)
 
     def tick(self) -> None:
         """Run due timers and the owner's periodic duties, at most once a tick."""
@@ -209,8 +219,10 @@ class Loop:
                     finally:
                         self.leave()
                 continue
-            self.leadership.acquire()  # a user thread in a long poll holds it: no ticking meanwhile
-            if self.lead_count != seen or self.stopped:
+            if not self.leadership.acquire(False):
+                # A thread is in a long poll: sleep until it leaves, then see whether it comes back
+                # within a tick, as it does in a loop of short calls.
+                self.leadership.acquire()
                 self.leave()
                 continue
             self.pump_blocks = True

@@ -1,0 +1,318 @@
+"""What is a class after `@remote`, and what does a handle do?
+
+`Counter.remote(...)` asks for an actor and returns an `ActorHandle` at once; `handle.add.remote(1)`
+queues a call. Handles may be passed on and stored; when the last one is gone the actor ends. A handle
+found by name does not keep its actor alive, as in Ray.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from minray.api.options import ActorOptions, MethodOptions, parse_actor_options, parse_method_options
+from minray.api.remote_function import argument_check
+from minray.base import ids
+from minray.engine.seam import ActorSpec, slot
+from minray.serialization import functions as code
+
+METHOD_OPTIONS = "__minray_method_options__"
+_SPECIAL = ("__ray_ready__", "__ray_terminate__", "__ray_call__")
+
+
+@dataclass(slots=True)
+class HandleInfo:
+    """What a handle knows of its actor's class."""
+
+    class_name: str
+    methods: dict[str, MethodOptions]
+    max_task_retries: int = 0
+    max_pending_calls: int = -1
+    is_async: bool = False
+    signatures: dict[str, Any] = field(default_factory=dict)  # not pickled: checks made from the class
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = (self.class_name, self.methods, self.max_task_retries, self.max_pending_calls, self.is_async)
+        return HandleInfo, plain
+
+
+class ActorMethod:
+    """One method of a handle."""
+
+    def __init__(self, handle: ActorHandle, name: str, options: MethodOptions) -> None:
+        self._handle = handle
+        self._name = name
+        self._options = options
+        returns = options.num_returns
+        if not isinstance(returns, int):
+            raise ValueError(
+                f"num_returns={returns!r} on {name}: generator methods are not in this version of minray."
+            )
+        self._returns = returns
+        self._fits = handle._info.signatures.get(name)
+        self._engine: Any = None
+        self._call: Any = None
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Queue a call. Returns its ObjectRef (a list for num_returns > 1, None for 0) at once."""
+        if self._fits is not None:
+            self._fits(args, kwargs)
+        if self._engine is not slot.engine or self._call is None:
+            self._call = self._handle._bind()
+            self._engine = slot.engine
+        return self._call(self._name, args, kwargs, self._returns)
+
+    def options(self, **overrides: Any) -> ActorMethod:
+        """The same method with other options, for example `num_returns=2`."""
+        return ActorMethod(self._handle, self._name, self._options.merge(overrides))
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """Lazy graphs come with a later version. Raises: AttributeError that says so."""
+        raise AttributeError("method.bind() (lazy graphs, ray.dag) is not in this version of minray; use .remote()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"Actor methods cannot be called directly. Instead of running 'object.{self._name}()', "
+            f"try 'object.{self._name}.remote()'."
+        )
+
+    def __repr__(self) -> str:
+        return f"<method {self._handle._info.class_name}.{self._name}>"
+
+
+class ActorHandle:
+    """A reference to an actor. Its attributes are the actor's methods."""
+
+    def __init__(self, actor_id: bytes, info: HandleInfo, ref: Any) -> None:
+        self._actor_id_bytes = actor_id
+        self._info = info
+        self._ref = ref  # counted like any reference; None in a handle found by name
+        self._bound: Any = None
+        self._bound_engine: Any = None
+
+    def _bind(self) -> Any:
+        engine = slot.engine
+        if engine is None:
+            from minray.api.init import auto_init
+
+            engine = auto_init()
+        if self._bound_engine is not engine:
+            if self._bound_engine is not None:
+                raise RuntimeError(
+                    f"This handle of {self._info.class_name} belongs to a cluster that was shut down; create the actor again."
+                )
+            info = self._info
+            self._bound = engine.bind_actor(
+                self._actor_id_bytes, info.class_name, info.max_task_retries, info.max_pending_calls
+            )
+            self._bound_engine = engine
+        return self._bound
+
+    @property
+    def _actor_id(self) -> ids.ActorID:
+        return ids.ActorID(self._actor_id_bytes)
+
+    @property
+    def _ray_actor_id(self) -> ids.ActorID:
+        return ids.ActorID(self._actor_id_bytes)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") and name not in self.__dict__.get("_info", _NO_INFO).methods and name not in _SPECIAL:
+            raise AttributeError(name)
+        options = self._info.methods.get(name)
+        if options is None:
+            if name not in _SPECIAL:
+                raise AttributeError(f"'{self._info.class_name}' actor has no method '{name}'")
+            options = MethodOptions()
+        method = ActorMethod(self, name, options)
+        self.__dict__[name] = method
+        return method
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._info.methods]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorHandle, (self._actor_id_bytes, self._info, self._ref)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and other._actor_id_bytes == self._actor_id_bytes
+
+    def __hash__(self) -> int:
+        return hash(self._actor_id_bytes)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._info.class_name}, {self._actor_id_bytes.hex()})"
+
+
+_NO_INFO = HandleInfo("", {})
+
+
+class ActorClass:
+    """A class whose instances live in workers. Made by `@remote`."""
+
+    def __init__(self, cls: type, options: ActorOptions) -> None:
+        self._cls = cls
+        self._options = options
+        self._blob = b""
+        self._epoch = -1
+        self._info: HandleInfo | None = None
+        self._fits = argument_check(cls)
+        self.__name__ = cls.__name__
+        self.__qualname__ = cls.__qualname__
+        self.__module__ = cls.__module__
+        self.__doc__ = cls.__doc__
+        self.__wrapped__ = cls
+        self.__ray_metadata__ = self  # libraries written for Ray look here for the modified class
+        self.modified_class = cls
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = self._cls.__name__
+        raise TypeError(
+            f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
+        )
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        """`class B(A)` where A is a remote class: Ray refuses it, so do we, with the way out."""
+        raise TypeError(
+            f"Attempted to define a subclass of the actor class {self._cls.__name__}. Inheriting from actor classes "
+            f"is not supported. Inherit from the plain class and make both remote: "
+            f"`Remote{self._cls.__name__} = remote({self._cls.__name__})`."
+        )
+
+    def options(self, **overrides: Any) -> ActorClass:
+        """The same class with other options, for example `Counter.options(name="c").remote()`."""
+        return ActorClass(self._cls, self._options.merge(overrides))
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """Lazy graphs come with a later version. Raises: AttributeError that says so."""
+        raise AttributeError("Class.bind() (lazy graphs, ray.dag) is not in this version of minray; use .remote()")
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Create an actor. Returns its handle at once; the constructor runs in a worker.
+
+        Raises: ValueError for a taken name, TypeError when the arguments do not fit.
+        """
+        self._fits(args, kwargs)
+        engine = slot.engine
+        if engine is None:
+            from minray.api.init import auto_init
+
+            engine = auto_init()
+        options = self._options
+        namespace = options.namespace or engine.running().namespace
+        if options.get_if_exists:
+            if not options.name:
+                raise ValueError("get_if_exists=True needs a name: the actor is looked up by it.")
+            found = engine.actor_by_name(options.name, namespace)
+            if found is not None:
+                return ActorHandle(found[0], found[1], None)
+        if not self._blob or self._epoch != code.epoch:
+            self._epoch = code.epoch
+            self._blob = code.dump_code(self._cls)
+        info = self._handle_info()
+        spec = ActorSpec(
+            self._cls.__name__,
+            self._blob,
+            options.name or "",
+            namespace,
+            options.detached,
+            options.placement,
+            options.held,
+            options.max_restarts,
+            options.max_task_retries,
+            options.max_pending_calls,
+            {"max_concurrency": options.max_concurrency},
+        )
+        try:
+            actor_id, ref = engine.create_actor(spec, info, args, kwargs)
+        except ValueError:
+            if options.get_if_exists and (found := engine.actor_by_name(options.name or "", namespace)) is not None:
+                return ActorHandle(found[0], found[1], None)  # somebody was faster
+            raise
+        return ActorHandle(actor_id, info, ref)
+
+    def _handle_info(self) -> HandleInfo:
+        if self._info is None:
+            methods: dict[str, MethodOptions] = {}
+            signatures: dict[str, Any] = {}
+            for name, member in inspect.getmembers(self._cls, callable):
+                if name.startswith("__") and name.endswith("__") and name not in ("__call__",):
+                    continue
+                given = getattr(member, METHOD_OPTIONS, None)
+                methods[name] = parse_method_options(given) if given else MethodOptions()
+                static = isinstance(inspect.getattr_static(self._cls, name), (staticmethod, classmethod))
+                signatures[name] = argument_check(member, skip_first=not static)
+            self._info = HandleInfo(
+                self._cls.__name__, methods, self._options.max_task_retries, self._options.max_pending_calls
+            )
+            self._info.signatures = signatures
+        return self._info
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorClass, (self._cls, self._options)
+
+    def __repr__(self) -> str:
+        return f"<actor class {self._cls.__name__}>"
+
+
+def make_actor_class(cls: type, given: Mapping[str, Any]) -> ActorClass:
+    """`@remote` on a class. Raises: ValueError, TypeError for bad options."""
+    return ActorClass(cls, parse_actor_options(given))
+
+
+def method(*args: Any, **options: Any) -> Any:
+    """Decorator for methods of actor classes: `@method(num_returns=2)`. Raises: ValueError, TypeError."""
+    if args or not options:
+        raise TypeError("@method needs options by keyword, for example '@method(num_returns=2)'.")
+    parse_method_options(options)
+
+    def mark(function: Any) -> Any:
+        setattr(function, METHOD_OPTIONS, options)
+        return function
+
+    return mark
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """The handle of a living named actor. Raises: ValueError when there is none."""
+    if not isinstance(name, str) or not name:
+        raise ValueError("Please supply a non-empty value to get_actor")
+    engine = slot.engine
+    if engine is None:
+        from minray.api.init import auto_init
+
+        engine = auto_init()
+    space = namespace or engine.running().namespace
+    found = engine.actor_by_name(name, space)
+    if found is None:
+        raise ValueError(
+            f"Failed to look up actor with name '{name}'. This could be because 1. You are trying to look up a named "
+            "actor you didn't create. 2. The named actor died. 3. You did not use a namespace matching the namespace "
+            f"of the actor (looked in {space!r}); `minray.util.list_named_actors(all_namespaces=True)` shows them all."
+        )
+    return ActorHandle(found[0], found[1], None)
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor's process at once; calls under way fail. Raises: ValueError for anything else."""
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(
+            f"kill() only supports actors. For tasks and objects there is nothing to kill. Got: {type(actor)}."
+        )
+    actor._bind()
+    engine = slot.engine
+    engine.kill(actor._actor_id_bytes, actor._info.class_name, no_restart)
+
+
+def exit_actor() -> None:
+    """End the actor that runs this call, after the call's finished neighbours were answered.
+
+    Raises: TypeError outside an actor.
+    """
+    from minray.worker.executor import ActorExit
+
+    if not slot.engine or not slot.engine.running().actor_id:
+        raise TypeError("exit_actor API is called on a non-actor worker, or outside an actor's method.")
+    raise ActorExit(0)

@@ -1,0 +1,144 @@
+"""Where am I, and what is there? `get_runtime_context`, `nodes`, resources, GPU ids, `timeline`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from minray.api.init import auto_init
+from minray.engine.seam import RunningTask, slot
+from minray.record.timeline import chrome_trace
+
+
+def _engine() -> Any:
+    return slot.engine if slot.engine is not None else auto_init()
+
+
+class RuntimeContext:
+    """What the running task or driver can know of itself (Ray's names)."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def _now(self) -> RunningTask:
+        return self._engine.running()  # type: ignore[no-any-return]
+
+    def get_job_id(self) -> str:
+        """8 hexadecimal digits."""
+        return self._now().job_id
+
+    def get_node_id(self) -> str:
+        """56 hexadecimal digits."""
+        return self._now().node_id
+
+    def get_worker_id(self) -> str:
+        """32 hexadecimal digits."""
+        return self._now().worker_id
+
+    def get_task_id(self) -> str | None:
+        """48 hexadecimal digits, None in the driver."""
+        return self._now().task_id or None
+
+    def get_task_name(self) -> str | None:
+        """The running function's or method's name, None in the driver."""
+        return self._now().task_name or None
+
+    def get_task_function_name(self) -> str | None:
+        """The running function's qualified name, None in the driver."""
+        return self._now().task_name or None
+
+    def get_actor_id(self) -> str | None:
+        """32 hexadecimal digits, None outside actors."""
+        return self._now().actor_id or None
+
+    def get_actor_name(self) -> str | None:
+        """The actor's name, "" when it has none, None outside actors."""
+        now = self._now()
+        return now.actor_name if now.actor_id else None
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of this job or actor."""
+        return self._now().namespace
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether the running actor was restarted."""
+        return self._now().restarted
+
+    @property
+    def current_actor(self) -> Any:
+        """A handle of the running actor. Raises: RuntimeError outside actors."""
+        from minray.api.actor_class import get_actor
+
+        now = self._now()
+        if not now.actor_id:
+            raise RuntimeError("This method is only available in an actor.")
+        if now.actor_name:
+            return get_actor(now.actor_name, now.namespace)
+        found = self._engine.ask("actor_info", bytes.fromhex(now.actor_id))
+        del found
+        raise RuntimeError("current_actor needs a named actor in this version of minray.")
+
+    @property
+    def gcs_address(self) -> str:
+        """Where the control plane listens: the session folder."""
+        return str(self._engine.core.config.session_dir)
+
+    def get_runtime_env_string(self) -> str:
+        """JSON of the runtime environment."""
+        return "{}"
+
+    def get_assigned_resources(self) -> dict[str, float]:
+        """What the running task or actor holds."""
+        return dict(self._now().resources)
+
+    def get_accelerator_ids(self) -> dict[str, list[str]]:
+        """{"GPU": ["0", ...]}."""
+        return {"GPU": [str(index) for index in self._now().gpu_ids]}
+
+    def get(self) -> dict[str, Any]:
+        """All of it as a dictionary."""
+        now = self._now()
+        found: dict[str, Any] = {"job_id": now.job_id, "node_id": now.node_id, "namespace": now.namespace}
+        if now.task_id:
+            found["task_id"] = now.task_id
+        if now.actor_id:
+            found["actor_id"] = now.actor_id
+        return found
+
+
+def get_runtime_context() -> RuntimeContext:
+    """The running task's or driver's context."""
+    return RuntimeContext(_engine())
+
+
+def nodes() -> list[dict[str, Any]]:
+    """One dictionary a node, with Ray's keys."""
+    return _engine().ask("nodes")  # type: ignore[no-any-return]
+
+
+def cluster_resources() -> dict[str, float]:
+    """What all nodes have."""
+    return _engine().ask("cluster_resources")  # type: ignore[no-any-return]
+
+
+def available_resources() -> dict[str, float]:
+    """What nobody holds at this moment."""
+    return _engine().ask("available_resources")  # type: ignore[no-any-return]
+
+
+def get_gpu_ids() -> list[int]:
+    """The GPUs of the running task or actor; [] in the driver."""
+    return list(_engine().running().gpu_ids)
+
+
+def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
+    """All recorded tasks as Chrome/Perfetto trace events; written to `filename` as JSON if given."""
+    trace = chrome_trace(_engine().events(0).events)
+    if filename is None:
+        return trace
+    with open(filename, "w", encoding="utf-8") as file:
+        json.dump(trace, file)
+    return None

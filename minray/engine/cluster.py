@@ -1,0 +1,238 @@
+"""How does the programming model run on real processes?
+
+The default engine: an adapter between the seam and this process's core worker. `start` makes a node
+process and joins it as a driver, `attach` joins a running one, `adopt_worker` is what a worker does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pickle
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minray.base import ids
+from minray.base.config import SessionConfig
+from minray.base.events import EventPage
+from minray.base.messages import CreateActor
+from minray.engine.seam import ActorSpec, FunctionSpec, RunningTask, slot
+from minray.worker.core import CoreWorker
+from minray.worker.functions import FunctionRecord
+from minray.worker.interrupts import interrupts
+from minray.worker.object_ref import ObjectRef
+from minray.worker.task_context import current_task
+
+
+class ClusterEngine:
+    """One process's engine over a `CoreWorker`."""
+
+    name = "cluster"
+
+    def __init__(self, core: CoreWorker, node: Any = None) -> None:
+        self.core = core
+        self.node = node  # the NodeHandle of a driver that started its cluster
+        self._function_numbers = itertools.count(1)
+        self._known: dict[tuple[Any, ...], FunctionRecord] = {}
+        self._lock = threading.Lock()
+
+    # ---------------------------------------------------------------- tasks
+    def prepare(self, spec: FunctionSpec) -> Callable[..., Any]:
+        """Register the function; returns its submit."""
+        core = self.core
+        key = (spec.blob, spec.name, spec.shape, spec.max_retries, spec.retry_exceptions, spec.returns)
+        with self._lock:
+            record = self._known.get(key)
+            if record is None:
+                record = FunctionRecord(
+                    next(self._function_numbers),
+                    spec.name,
+                    spec.blob,
+                    spec.max_retries,
+                    spec.retry_exceptions,
+                    spec.returns,
+                    core.group_of(spec.shape),
+                )
+                self._known[key] = record
+                core.add_function(record)
+        submit = core.submit
+        returns = spec.returns
+        if returns == 1:
+
+            def submit_one(args: Any, kwargs: Any) -> Any:
+                ref = submit(record, args, kwargs)
+                if interrupts.pending:
+                    interrupts.raise_pending()
+                return ref
+
+            return submit_one
+
+        def submit_many(args: Any, kwargs: Any) -> Any:
+            return core.returned_refs(submit(record, args, kwargs), returns)
+
+        return submit_many
+
+    # ---------------------------------------------------------------- actors
+    def create_actor(self, spec: ActorSpec, info: Any, args: Any, kwargs: Any) -> tuple[bytes, Any]:
+        """See the seam."""
+        core = self.core
+        actor_id = ids.new_actor_id()
+        create = CreateActor(
+            actor_id,
+            spec.class_name,
+            spec.name,
+            spec.namespace,
+            spec.detached,
+            spec.placement,
+            spec.held,
+            spec.max_restarts,
+            pickle.dumps(info, 5),
+            b"",
+        )
+        calls = core.calls_of(actor_id, spec.class_name, spec.max_task_retries, spec.max_pending_calls)
+        parts = {
+            "class_name": spec.class_name,
+            "class": spec.blob,
+            "owner": core.worker_id,
+            "namespace": spec.namespace,
+            "name": spec.name,
+            **spec.options,
+        }
+        try:
+            ref = core.create_actor(create, parts, args, kwargs, calls)
+        except BaseException:
+            core.actors.pop(actor_id, None)
+            raise
+        if spec.detached and ref is not None:
+            core.pin_for_ever(ref)
+        return actor_id, ref
+
+    def bind_actor(self, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int) -> Callable[..., Any]:
+        """See the seam."""
+        core = self.core
+        calls = core.calls_of(actor_id, class_name, max_task_retries, max_pending)
+        call_actor = core.call_actor
+
+        def call(method: str, args: Any, kwargs: Any, returns: int) -> Any:
+            ref = call_actor(calls, method, args, kwargs, returns)
+            if interrupts.pending:
+                interrupts.raise_pending()
+            return ref if returns == 1 else core.returned_refs(ref, returns)
+
+        return call
+
+    def kill(self, actor_id: bytes, class_name: str, no_restart: bool) -> None:
+        """See the seam."""
+        self.core.kill_actor(self.core.calls_of(actor_id, class_name), no_restart)
+
+    def actor_by_name(self, name: str, namespace: str) -> tuple[bytes, Any] | None:
+        """See the seam."""
+        found = self.core.ask_node("actor_by_name", (name, namespace))
+        return None if found is None else (found[0], pickle.loads(found[1]))
+
+    def named_actors(self, namespace: str | None) -> Sequence[tuple[str, str]]:
+        """See the seam."""
+        return self.core.ask_node("named_actors", namespace)  # type: ignore[no-any-return]
+
+    # ---------------------------------------------------------------- objects
+    def get(self, refs: Any, timeout_s: float | None) -> Any:
+        """See the seam."""
+        core = self.core
+        if isinstance(refs, ObjectRef):
+            return core.get(refs, timeout_s)
+        return core.get_many(refs, timeout_s)
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """See the seam."""
+        ref = self.core.put(value)
+        if interrupts.pending:
+            interrupts.raise_pending()
+        return ref
+
+    def wait(self, refs: list[Any], count: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
+        """See the seam."""
+        return self.core.wait(refs, count, timeout_s)
+
+    # ---------------------------------------------------------------- questions
+    def ask(self, what: str, argument: Any = None) -> Any:
+        """See the seam."""
+        if what == "available_resources":
+            self.core.return_idle_now()
+        return self.core.ask_node(what, argument)
+
+    def events(self, cursor: int) -> EventPage:
+        """See the seam."""
+        return self.core.events(cursor)
+
+    def running(self) -> RunningTask:
+        """See the seam."""
+        core = self.core
+        task = current_task()
+        actor = task.actor if task is not None else None
+        gpu_ids: tuple[int, ...] = ()
+        if actor is not None:
+            gpu_ids = tuple(actor.gpu_ids)
+        elif task is not None:
+            gpu_ids = task.peer.gpu_ids
+        return RunningTask(
+            core.job_id.to_bytes(4, "little").hex(),
+            core.config.node_id.hex(),
+            core.worker_id.hex(),
+            task.task_id if task is not None else "",
+            task.name if task is not None else "",
+            actor.actor_id.hex() if actor is not None else "",
+            actor.name if actor is not None else "",
+            actor.namespace if actor is not None and actor.namespace else core.config.namespace,
+            gpu_ids,
+            bool(actor is not None and actor.incarnation > 0),
+            {},
+        )
+
+    def resolved_argument(self, value: Any) -> bool:
+        """See the seam."""
+        task = current_task()
+        return task is not None and any(value is one for one in task.resolved or ())
+
+    # ---------------------------------------------------------------- the end
+    def close(self) -> None:
+        """Leave; a driver that started the cluster ends it."""
+        core = self.core
+        if slot.engine is self:
+            slot.engine = None
+        with contextlib.suppress(Exception):
+            core.cancel_demands()
+        interrupts.uninstall()
+        core.close()
+        if self.node is not None:
+            self.node.stop()
+
+
+def join_driver(config: SessionConfig, node: Any) -> ClusterEngine:
+    """Make this process a driver of a running node and put the engine into the slot."""
+    core = CoreWorker(config, ids.new_worker_id(), is_driver=True)
+    core.join()
+    engine = ClusterEngine(core, node)
+    slot.engine = engine
+    interrupts.install()
+    os.register_at_fork(after_in_child=lambda: _leave_in_child(engine))
+    return engine
+
+
+def _leave_in_child(engine: ClusterEngine) -> None:
+    """A process forked from the driver by the user is not a driver: our sockets are not its own."""
+    if slot.engine is engine:
+        slot.engine = None
+        core = engine.core
+        for channel in [*core.loop.channels.values(), core._node, core._question]:
+            if channel is not None:
+                channel.sock.close()
+        from minray.worker import object_ref
+
+        object_ref.core = None
+
+
+def adopt_worker(core: CoreWorker) -> None:
+    """A worker's engine."""
+    slot.engine = ClusterEngine(core)

@@ -1,0 +1,133 @@
+"""What is the line between the programming model and what runs it?
+
+The public API calls the `Engine` protocol and nothing else; engines know nothing of decorators or
+handles. One slot a process holds the engine in use: every thread, callback and notebook cell sees
+it. (A ContextVar alone would be unset in threads and lost between `await` cells.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from minray.base.events import EventPage
+from minray.base.messages import Shape
+
+
+@dataclass(slots=True)
+class FunctionSpec:
+    """A remote function with its options, as an engine needs it."""
+
+    name: str
+    blob: bytes
+    shape: Shape
+    max_retries: int
+    retry_exceptions: bool | tuple[type[BaseException], ...]
+    returns: int
+
+
+@dataclass(slots=True)
+class ActorSpec:
+    """An actor to be created."""
+
+    class_name: str
+    blob: bytes
+    name: str
+    namespace: str
+    detached: bool
+    placement: Shape
+    held: Shape
+    max_restarts: int
+    max_task_retries: int
+    max_pending_calls: int
+    options: dict[str, Any] = field(default_factory=dict)  # for the worker: max_concurrency, ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """What `get_runtime_context` can say; hexadecimal ids, "" where there is none."""
+
+    job_id: str
+    node_id: str
+    worker_id: str
+    task_id: str
+    task_name: str
+    actor_id: str
+    actor_name: str
+    namespace: str
+    gpu_ids: tuple[int, ...]
+    restarted: bool
+    resources: dict[str, float]
+
+
+class Engine(Protocol):
+    """What every engine can do. Times in seconds; None waits without end."""
+
+    name: str
+
+    def prepare(self, spec: FunctionSpec) -> Callable[..., Any]:
+        """A callable (args, kwargs) -> ObjectRef | list | None that submits the function."""
+
+    def create_actor(self, spec: ActorSpec, info: Any, args: Any, kwargs: Any) -> tuple[bytes, Any]:
+        """Register an actor. Returns (actor id, what its handle keeps alive). Raises: ValueError."""
+
+    def bind_actor(self, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int) -> Callable[..., Any]:
+        """A callable (method, args, kwargs, returns) -> ObjectRef | list | None."""
+
+    def get(self, refs: Any, timeout_s: float | None) -> Any:
+        """Value of one reference, or list of values of a list."""
+
+    def put(self, value: Any) -> Any:
+        """Store a value."""
+
+    def wait(self, refs: list[Any], count: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
+        """(ready, not ready)."""
+
+    def kill(self, actor_id: bytes, class_name: str, no_restart: bool) -> None:
+        """End an actor's process."""
+
+    def actor_by_name(self, name: str, namespace: str) -> tuple[bytes, Any] | None:
+        """(actor id, its handle info) or None."""
+
+    def named_actors(self, namespace: str | None) -> Sequence[tuple[str, str]]:
+        """(name, namespace) of the living named actors; None: of all namespaces."""
+
+    def ask(self, what: str, argument: Any = None) -> Any:
+        """A question to the control plane: "nodes", "cluster_resources", "available_resources", "state", ..."""
+
+    def events(self, cursor: int) -> EventPage:
+        """What happened since `cursor` (0: the start)."""
+
+    def running(self) -> RunningTask:
+        """Who am I?"""
+
+    def resolved_argument(self, value: Any) -> bool:
+        """Whether `value` is the running task's own argument, resolved from a reference."""
+
+    def close(self) -> None:
+        """Leave (a driver ends its cluster)."""
+
+
+class _Slot:
+    engine: Any = None
+
+
+slot = _Slot()
+
+
+class NotInitialized(RuntimeError):
+    """No engine is in use."""
+
+
+def current() -> Engine:
+    """The process's engine. Raises: RuntimeError when `init()` was not called."""
+    engine = slot.engine
+    if engine is None:
+        raise NotInitialized("minray is not initialized: call minray.init() first.")
+    return engine  # type: ignore[no-any-return]
+
+
+def current_or_none() -> Engine | None:
+    """The process's engine, or None."""
+    return slot.engine  # type: ignore[no-any-return]

@@ -1,0 +1,383 @@
+"""How do calls reach an actor, in order, across its restarts?
+
+Each process that holds a handle keeps one `ActorCalls` per actor: a queue, the connection, the calls
+under way. The queue is strictly first in, first out for each caller: a call whose argument is not
+ready holds back those behind it. The node (GCS) says where the actor lives and how it is:
+
+    pending ─► alive (connect, send) ─► restarting (retry or fail what was under way) ─► alive ...
+                                     └► dead (everything fails with the cause)
+
+The creator owns the actor: its handle carries an ordinary owned reference, other handles borrow it,
+and when the last one is gone the actor is asked to finish and end.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import deque
+from typing import Any
+
+from minray.base import events as ev
+from minray.base.errors import (
+    ActorDiedError,
+    ActorUnavailableError,
+    PendingCallsLimitExceeded,
+    RayTaskError,
+)
+from minray.base.messages import (
+    ActorChanged,
+    ActorOutOfScope,
+    CreateActor,
+    KillActor,
+    WatchActor,
+)
+from minray.serialization.errors import load_error
+from minray.serialization.values import FAILED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
+from minray.worker.core_state import CoreState
+from minray.worker.object_ref import ObjectRef, make_ref
+from minray.worker.peer import Peer
+from minray.worker.recorder import SUBMIT
+from minray.worker.store import SharedStored
+from minray.worker.submission import BATCH, CORK_S, FRAME_TASKS, WINDOW_TASKS
+
+_perf = time.perf_counter
+_new = ObjectRef.__new__
+
+
+class ActorCalls:
+    """One process's calls to one actor."""
+
+    def __init__(self, core: ActorSide, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int):
+        self.core = core
+        self.actor_id = actor_id
+        self.class_name = class_name
+        self.max_task_retries = max_task_retries
+        self.max_pending = max_pending
+        self.retry_exceptions: Any = False
+        self.state = "pending"
+        self.incarnation = -1
+        self.peer: Peer | None = None
+        self.queue: deque[Any] = deque()  # tasks, or [None, number]: a place held for an argument
+        self.sent: list[Any] = []
+        self.in_flight = 0
+        self.last_flush_s = 0.0
+        self.cause = ""
+        self.error = b""
+        self.killed = False
+        self.watched = False
+        self.creation_held: tuple[Any, ...] = ()
+
+    # ---------------------------------------------------------------- sending
+    def flush(self) -> None:
+        """Send what is at the head of the queue and ready."""
+        core = self.core
+        with core.flush_lock:
+            peer = self.peer
+            queue = self.queue
+            while queue and peer is not None and not peer.gone and self.in_flight < WINDOW_TASKS:
+                batch: list[Any] = []
+                for _ in range(min(len(queue), FRAME_TASKS)):
+                    if type(queue[0]) is list:
+                        break  # its argument is not ready: those behind wait too
+                    batch.append(queue.popleft())
+                if not batch:
+                    return
+                self.sent.extend(batch)
+                self.in_flight += len(batch)
+                core._note_dispatch(peer, batch)
+                core._send_frames(peer, batch)
+
+    def progressed(self, count: int) -> None:
+        """`count` calls were answered."""
+        self.in_flight = left = max(0, self.in_flight - count)
+        if not left:
+            self.sent.clear()
+        elif len(self.sent) > 2 * left + 4096:
+            table = self.core.table
+            self.sent = [task for task in self.sent if (ref := table.get(task[0])) is not None and ref.task]
+        if self.queue:
+            self.flush()
+
+    def requeue(self, tasks: list[Any]) -> None:
+        """Run these again, before anything that waits."""
+        self.queue.extendleft(reversed(tasks))
+        self.flush()
+
+    # ---------------------------------------------------------------- life
+    def connection_lost(self, peer: Peer) -> None:
+        """The worker is gone; the node will say whether the actor comes back."""
+        if self.peer is peer:
+            self.peer = None
+
+    def changed(self, change: ActorChanged) -> None:
+        """The node reports a new state."""
+        self.state = change.state
+        self.cause = change.cause
+        self.error = change.error
+        self.killed = change.no_restart_by_kill
+        if change.state == "alive":
+            self._connect(change)
+        elif change.state == "restarting":
+            self._lost(False)
+        elif change.state == "dead":
+            self._lost(True)
+
+    def _connect(self, change: ActorChanged) -> None:
+        if self.incarnation >= 0 and change.incarnation != self.incarnation and self.sent:
+            self._lost(False)
+        self.incarnation = change.incarnation
+        try:
+            self.peer = self.core.attach(change.worker_id, change.address, change.pid)
+        except OSError:
+            return  # it died meanwhile: the next report says so
+        self.peer.lease = self
+        self.flush()
+
+    def _lost(self, for_ever: bool) -> None:
+        core = self.core
+        if self.peer is not None and not self.peer.gone:
+            core.loop.drain_rest(self.peer.channel)  # its last answers come first
+        self.peer = None
+        table = core.table
+        with core.flush_lock:
+            lost = [task for task in self.sent if (ref := table.get(task[0])) is not None and ref.task]
+            self.sent = []
+            self.in_flight = 0
+            again: list[Any] = []
+            failed: list[Any] = []
+            for task in lost:
+                done = core.attempts.get(task[0], 0)
+                if not for_ever and (self.max_task_retries < 0 or done < self.max_task_retries):
+                    again.append(task)
+                else:
+                    failed.append(task)
+            self.queue.extendleft(reversed(again))
+            waiting = list(self.queue) if for_ever else []
+            if for_ever:
+                self.queue.clear()
+        for task in again:
+            core.count_retry(task[0], f"{self.class_name}.{task[1]}", self.cause)
+        for task in failed:
+            core.fail_task(task[0], self.end_error() if for_ever else self._unavailable())
+        for entry in waiting:
+            core.fail_task(entry[1] if type(entry) is list else entry[0], self.end_error())
+        if for_ever and self.creation_held:
+            held, self.creation_held = self.creation_held, ()
+            for part in held:
+                core.unpin(part)
+
+    def _unavailable(self) -> ActorUnavailableError:
+        return ActorUnavailableError(
+            f"The actor {self.class_name} restarts: {self.cause} This call was under way and may have run; "
+            "max_task_retries says how often such calls are made again.",
+            self.actor_id,
+        )
+
+    def end_error(self) -> BaseException:
+        """The exception of a call to this actor now that it is dead."""
+        if self.error:
+            cause = load_error(self.error)
+            return ActorDiedError(cause if isinstance(cause, RayTaskError) else str(cause))
+        return ActorDiedError(self.cause or f"The actor {self.class_name} is dead.")
+
+
+class ActorSide(CoreState):
+    """The owner's and the callers' side of actors."""
+
+    def calls_of(
+        self, actor_id: bytes, class_name: str, max_task_retries: int = 0, max_pending: int = -1
+    ) -> ActorCalls:
+        """This process's record of the actor; asks the node about it at first."""
+        calls = self.actors.get(actor_id)
+        if calls is None:
+            calls = self.actors[actor_id] = ActorCalls(self, actor_id, class_name, max_task_retries, max_pending)
+        return calls  # type: ignore[no-any-return]
+
+    def count_retry(self, number: int, name: str, reason: str) -> None:
+        """Note one more attempt (see Replies)."""
+        self._count_retry(number, name, reason)  # type: ignore[attr-defined]
+
+    # ---------------------------------------------------------------- creation
+    def create_actor(
+        self, create: CreateActor, spec_parts: dict[str, Any], args: Any, kwargs: Any, calls: ActorCalls
+    ) -> ObjectRef[Any] | None:
+        """Register an actor; its constructor runs once its arguments are ready.
+
+        Returns the owned reference that its handles share. Raises: ValueError for a taken name.
+        """
+        payload, dependencies, held = self.pack(args, kwargs, 1)
+        calls.creation_held = held
+        calls.watched = True
+        for part in held:
+            self.pin(part)
+
+        def send(final: Any) -> str:
+            message = create._replace(spec=pickle.dumps({**spec_parts, "payload": final}, 5))
+            if create.name:
+                conflict = str(self.ask_node("create_actor", message))
+                if conflict:
+                    return conflict
+            else:
+                self.tell_node(message)
+            self.tell_node(WatchActor(create.actor_id))
+            return ""
+
+        if dependencies:
+            number = next(self.numbers)
+            probe = make_ref(self.worker_id, number)
+            probe.task = (number, "__init__", payload)
+            self.table[number] = probe
+            self.on_ready(probe, lambda: self._creation_failed(calls, probe))
+            self.when_ready(probe, payload, dependencies, lambda final: (self.table.pop(number, None), send(final)))
+        else:
+            conflict = send(payload)
+            if conflict:
+                raise ValueError(conflict)
+        ref = make_ref(self.worker_id, next(self.numbers))
+        end = SharedStored(b"", None, None, (), 0)
+        actor_id = create.actor_id
+        end.on_end = lambda _: self.note_end((actor_id, None, 0))
+        ref.v = end
+        ref.st = STORED
+        return ref
+
+    def _creation_failed(self, calls: ActorCalls, probe: ObjectRef[Any]) -> None:
+        """An argument of the constructor failed."""
+        calls.changed(ActorChanged(calls.actor_id, "dead", b"", "", 0, 0, "an argument failed", probe.v, False))
+
+    def actor_out_of_scope(self, actor_id: bytes) -> None:
+        """The last handle is gone."""
+        calls = self.actors.get(actor_id)
+        if calls is not None:
+            calls.flush()
+        self.tell_node(ActorOutOfScope(actor_id))
+
+    # ---------------------------------------------------------------- calls
+    def call_actor(
+        self, calls: ActorCalls, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, returns: int
+    ) -> ObjectRef[Any]:
+        """Queue one call. Returns the reference of its (first) value at once."""
+        if not calls.watched:
+            calls.watched = True
+            self.tell_node(WatchActor(calls.actor_id))
+        if calls.max_pending > 0 and len(calls.queue) + calls.in_flight >= calls.max_pending:
+            raise PendingCallsLimitExceeded(
+                f"The actor {calls.class_name} has {calls.max_pending} calls waiting (max_pending_calls); "
+                "wait for some of them before you make more."
+            )
+        payload: Any = args
+        if kwargs or returns != 1:
+            payload = None
+        else:
+            for value in args:
+                kind = type(value)
+                if kind in PLAIN_TYPES or ((kind is str or kind is bytes) and len(value) <= PLAIN_TEXT_LIMIT):
+                    continue
+                payload = None
+                break
+        ref: ObjectRef[Any] = _new(ObjectRef)
+        ref.n = number = next(self.numbers)
+        ref.owner = self.worker_id
+        ref.st = 0
+        ref.v = None
+        ref.w = None
+        ref.pins = 0
+        now = _perf()
+        if payload is None:
+            self._call_slowly(calls, ref, method, args, kwargs or {}, returns, now)
+        else:
+            ref.task = task = (number, method, payload)
+            self.table[number] = ref
+            recorder = self.recorder
+            if recorder is not None:
+                recorder.log.append((SUBMIT, number, method, calls, now, self.parent))
+            calls.queue.append(task)
+        if calls.state == "dead":
+            self._fail_dead(calls)
+            return ref
+        if now - calls.last_flush_s > CORK_S or len(calls.queue) >= BATCH:
+            calls.last_flush_s = now
+            self._drain_and_flush(calls)
+        else:
+            self.loop.busy = True
+            if self.loop.pump_blocks:
+                self.loop.wake_pump()
+        return ref
+
+    def _drain_and_flush(self, calls: ActorCalls) -> None:
+        peer = calls.peer
+        if peer is not None and calls.in_flight and self.loop.lead():
+            try:
+                self.loop.drain(peer.channel)
+            finally:
+                self.loop.leave()
+        calls.flush()
+
+    def _fail_dead(self, calls: ActorCalls) -> None:
+        waiting = list(calls.queue)
+        calls.queue.clear()
+        for entry in waiting:
+            self.fail_task(entry[1] if type(entry) is list else entry[0], calls.end_error())
+
+    def _call_slowly(
+        self, calls: ActorCalls, ref: ObjectRef[Any], method: str, args: Any, kwargs: Any, returns: int, now: float
+    ) -> None:
+        payload, dependencies, held = self.pack(args, kwargs, returns)
+        self._register(ref, method, calls, payload, dependencies, held, returns, now)
+        if not dependencies:
+            calls.queue.append(ref.task)
+            return
+        place = [None, ref.n]
+        calls.queue.append(place)
+
+        def send(final: Any) -> None:
+            ref.task = task = (ref.n, method, final)
+            with self.flush_lock:
+                for index, entry in enumerate(calls.queue):
+                    if entry is place:
+                        calls.queue[index] = task
+                        break
+            calls.flush()
+
+        def give_up() -> None:
+            if ref.st != PLAIN:
+                with self.flush_lock:
+                    if place in calls.queue:
+                        calls.queue.remove(place)
+                calls.flush()
+
+        self.when_ready(ref, payload, dependencies, send)
+        if any(dependency.st == FAILED for dependency in dependencies) or ref.st:
+            give_up()
+        else:
+            self.on_ready(ref, give_up)
+
+    def flush_actors(self) -> bool:
+        """Send corked calls; whether any wait for nothing but a tick."""
+        again = False
+        for calls in list(self.actors.values()):
+            if calls.queue:
+                calls.flush()
+                again = again or (calls.peer is not None and bool(calls.queue))
+        return again
+
+    # ---------------------------------------------------------------- the node's word
+    def on_actor_changed(self, change: ActorChanged) -> None:
+        """The node reports an actor's state."""
+        calls = self.actors.get(change.actor_id)
+        if calls is None:
+            return
+        calls.changed(change)
+        if self.recorder is not None:
+            self.recorder.record(
+                ev.ActorChangedState(
+                    _perf(), change.actor_id.hex(), calls.class_name, change.state, change.worker_id.hex(),
+                    change.pid, change.cause,
+                )
+            )
+
+    def kill_actor(self, calls: ActorCalls, no_restart: bool) -> None:
+        """SIGKILL the actor's process. Calls that were not sent fail or wait for the restart."""
+        calls.flush()
+        self.tell_node(KillActor(calls.actor_id, no_restart))

@@ -1,0 +1,362 @@
+"""Who keeps an object alive in another process?
+
+The owner counts the handles that each peer holds. A handle is made when a reference is unpickled
+(in arguments, in a value, in a closure); until the owner has counted it, something that the owner
+does count keeps the object alive, the *anchor*:
+
+    in arguments   the caller keeps what it sent until the reply; the worker counts what survived the
+                   call before it replies
+    in a value     the outer reference, until the owner has answered BORROWED
+    in a reply     the sender counts its own objects for the receiver beforehand; those of third
+                   parties it keeps until RELEASE
+
+    BORROW n ──► owner: holds[n] += 1 ──► UNBORROW n ──► 0: unpinned ──► freed with the last local ref
+
+A peer's end drops all its handles. Source: Ownership (Wang et al., NSDI 2021); Ray counts borrowers
+by process and passes borrower lists in replies, here each handle counts and order does the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from minray.base.errors import ObjectLostError, OwnerDiedError
+from minray.base.messages import OrphansFreed
+from minray.serialization.errors import dump_error
+from minray.serialization.values import FAILED, PENDING, PLAIN, STORED, Stored, collecting
+from minray.worker.core_state import CoreState
+from minray.worker.object_ref import BorrowedRef, ObjectRef, make_borrowed, make_ref
+from minray.worker.peer import Peer
+from minray.worker.wire import BORROW, BORROWED, FETCH, FREE, RELEASE, UNBORROW, VALUE
+
+
+class Borrowing(CoreState):
+    """Both sides of borrowed references, and the forms of values on the wire."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tokens = itertools.count(1)
+        self._anchors: dict[int, Any] = {}  # token -> what waits for BORROWED
+        self._kept: dict[int, Any] = {}  # token -> references in a reply, until RELEASE
+
+    # ---------------------------------------------------------------- pins of own objects
+    def pin(self, part: Any) -> None:
+        """Someone else may ask for `part` by number: keep it in the table."""
+        if type(part) is ObjectRef:
+            part.pins += 1
+            self.table[part.n] = part
+
+    def unpin(self, part: Any) -> None:
+        """The reverse of `pin`."""
+        if type(part) is ObjectRef:
+            part.pins -= 1
+            if part.pins <= 0 and part.task is None and self.table.get(part.n) is part:
+                del self.table[part.n]
+
+    def pin_for_ever(self, ref: ObjectRef[Any]) -> None:
+        """A reference was pickled outside the runtime (a file, a queue of the user's own)."""
+        if type(ref) is ObjectRef:
+            self.pin(ref)
+        else:
+            self._anchors[-next(self._tokens)] = ref
+
+    # ---------------------------------------------------------------- rebuilding
+    def rebuild_ref(self, owner: bytes, number: int) -> ObjectRef[Any]:
+        """The reference (owner, number) in this process (called while unpickling)."""
+        if owner == self.worker_id:
+            own = self.table.get(number)
+            return own if own is not None else self._lost_ref(owner, number)
+        known = collecting.known
+        if known is not None and (ref := known.get((owner, number))) is not None:
+            return ref  # type: ignore[no-any-return]
+        borrowed: BorrowedRef[Any] = make_borrowed(owner, number)
+        made = collecting.made
+        if made is None:
+            self.register_borrows([borrowed], None, None)
+        else:
+            made.append(borrowed)
+        return borrowed
+
+    def rebuild_refs(self, owner: bytes, numbers: Any) -> list[ObjectRef[Any]]:
+        """An exact list of references of one owner."""
+        if owner == self.worker_id:
+            table = self.table
+            try:
+                return [table[number] for number in numbers]
+            except KeyError:
+                return [self.rebuild_ref(owner, number) for number in numbers]
+        if collecting.known:
+            return [self.rebuild_ref(owner, number) for number in numbers]
+        refs: list[ObjectRef[Any]] = [make_borrowed(owner, number) for number in numbers]
+        if collecting.made is None:
+            self.register_borrows(refs, None, None)
+        else:
+            collecting.made.extend(refs)
+        return refs
+
+    def _lost_ref(self, owner: bytes, number: int) -> ObjectRef[Any]:
+        ref = make_ref(owner, number)
+        ref.v = dump_error(ObjectLostError(ref.hex()))
+        ref.st = FAILED
+        return ref
+
+    # ---------------------------------------------------------------- the borrower
+    def register_borrows(self, made: list[Any], anchor: Any, via: Peer | None) -> list[int]:
+        """Have the owners count our handles. `anchor` lives until they have (an owner reached through
+        `via` reads in order: no answer needed). Returns the tokens of the answers to come."""
+        by_owner: dict[bytes, list[Any]] = {}
+        for ref in made:
+            if type(ref) is BorrowedRef and not ref.held:
+                by_owner.setdefault(ref.owner, []).append(ref)
+        tokens: list[int] = []
+        for owner, refs in by_owner.items():
+            numbers = [ref.n for ref in refs]
+            for ref in refs:
+                ref.held = True
+            if via is not None and via.worker_id == owner:
+                via.channel.send((BORROW, numbers, 0))
+                continue
+            try:
+                peer = self.peer_for(owner)
+            except OSError:
+                self._owner_died(owner, refs)
+                continue
+            token = next(self._tokens)
+            self._anchors[token] = (anchor, peer)
+            tokens.append(token)
+            peer.channel.send((BORROW, numbers, token))
+        return tokens
+
+    def on_borrowed(self, peer: Peer, message: Any) -> None:
+        """(BORROWED, token)."""
+        anchor = self._anchors.pop(message[1], None)
+        if anchor is not None and callable(anchor[0]):
+            anchor[0]()
+
+    def send_drops(self) -> None:
+        """Report handles that died, one message an owner."""
+        dropped = self.dropped
+        by_owner: dict[bytes, list[int]] = {}
+        while dropped:
+            try:
+                owner, number = dropped.popleft()
+            except IndexError:
+                break
+            by_owner.setdefault(owner, []).append(number)
+        for owner, numbers in by_owner.items():
+            peer = self.peers.get(owner)
+            if peer is not None and not peer.gone:
+                peer.channel.send((UNBORROW, numbers))
+
+    def fetch(self, ref: BorrowedRef[Any]) -> None:
+        """Ask the owner for the value (once)."""
+        if ref.st != PENDING:
+            return
+        self.fetch_all([ref])
+
+    def fetch_all(self, refs: Sequence[Any]) -> None:
+        """Ask the owners for the values of these references."""
+        by_owner: dict[bytes, list[Any]] = {}
+        for ref in refs:
+            if type(ref) is BorrowedRef and ref.st == PENDING:
+                by_owner.setdefault(ref.owner, []).append(ref)
+        for owner, waiting in by_owner.items():
+            try:
+                peer = self.peer_for(owner)
+            except OSError:
+                self._owner_died(owner, waiting)
+                continue
+            numbers = []
+            for ref in waiting:
+                asked = peer.fetching.get(ref.n)
+                if asked is None:
+                    peer.fetching[ref.n] = [ref]
+                    numbers.append(ref.n)
+                elif not any(other is ref for other in asked):
+                    asked.append(ref)
+            if numbers:
+                peer.channel.send((FETCH, numbers))
+
+    def on_value(self, peer: Peer, message: Any) -> None:
+        """(VALUE, number, state, form)."""
+        _, number, state, form = message
+        for ref in peer.fetching.pop(number, ()):
+            value = form
+            if state == STORED:
+                stream, buffers, block, size = form
+                value = Stored(stream, buffers, block, (), size)
+            self._settle(ref, state, value)  # type: ignore[attr-defined]
+
+    def _owner_died(self, owner: bytes, refs: list[Any]) -> None:
+        text = self.worker_end_text(owner)
+        for ref in refs:
+            ref.held = False
+            if ref.st == PENDING:
+                error = OwnerDiedError(ref.hex(), text)
+                self._settle(ref, FAILED, dump_error(error))  # type: ignore[attr-defined]
+
+    # ---------------------------------------------------------------- the owner
+    def on_borrow(self, peer: Peer, message: Any) -> None:
+        """(BORROW, numbers, token): count the peer's handles."""
+        _, numbers, token = message
+        holds = peer.holds
+        table = self.table
+        for number in numbers:
+            hold = holds.get(number)
+            if hold is not None:
+                hold[1] += 1
+                continue
+            ref = table.get(number)
+            if ref is not None:
+                ref.pins += 1
+                holds[number] = [ref, 1]
+        if token:
+            peer.channel.send((BORROWED, token))
+
+    def on_unborrow(self, peer: Peer, message: Any) -> None:
+        """(UNBORROW, numbers): that many handles are gone."""
+        holds = peer.holds
+        for number in message[1]:
+            hold = holds.get(number)
+            if hold is not None:
+                hold[1] -= 1
+                if hold[1] <= 0:
+                    del holds[number]
+                    self.unpin(hold[0])
+
+    def drop_holds(self, peer: Peer) -> None:
+        """The peer is dead: its handles, and what it was to answer."""
+        holds, peer.holds = peer.holds, {}
+        for hold in holds.values():
+            self.unpin(hold[0])
+        waiting, peer.fetching = peer.fetching, {}
+        if waiting:
+            refs = [ref for asked in waiting.values() for ref in asked]
+            self.when_cause_known(peer.worker_id, lambda: self._owner_died(peer.worker_id, refs))  # type: ignore[attr-defined]
+        for token, anchor in list(self._anchors.items()):
+            if token > 0 and anchor[1] is peer:
+                self.on_borrowed(peer, (BORROWED, token))
+
+    def on_fetch(self, peer: Peer, message: Any) -> None:
+        """(FETCH, numbers): answer each when it is ready."""
+        for number in message[1]:
+            ref = self.table.get(number)
+            if ref is None:
+                ref = self._lost_ref(self.worker_id, number)
+            if ref.st != PENDING:
+                self._send_value(peer, ref)
+            else:
+                self.on_ready(ref, lambda ref=ref: self._send_value(peer, ref))  # type: ignore[misc]
+
+    def _send_value(self, peer: Peer, ref: ObjectRef[Any]) -> None:
+        form = ref.v
+        if ref.st == STORED:
+            form = (form.stream, form.buffers, form.block, form.size)
+        if not peer.gone:
+            peer.channel.send((VALUE, ref.n, ref.st, form))
+
+    # ---------------------------------------------------------------- values in replies
+    def form_for_reply(self, peer: Peer, form: tuple[Any, ...], refs: list[Any]) -> tuple[Any, ...]:
+        """What a reply carries of a sealed value: its parts, and the references inside.
+
+        Own ones are counted for the receiver here; third parties' are kept until RELEASE.
+        """
+        if not refs:
+            return (*form, None, 0)
+        names = []
+        foreign = []
+        for ref in refs:
+            names.append((ref.owner, ref.n))
+            if type(ref) is ObjectRef and ref.owner == self.worker_id:
+                hold = peer.holds.get(ref.n)
+                if hold is not None:
+                    hold[1] += 1
+                else:
+                    self.pin(ref)
+                    peer.holds[ref.n] = [ref, 1]
+            elif ref.owner != peer.worker_id:
+                foreign.append(ref)
+        token = 0
+        if foreign:
+            token = next(self._tokens)
+            self._kept[token] = foreign
+        return (*form, names, token)
+
+    def on_release(self, peer: Peer, message: Any) -> None:
+        """(RELEASE, token)."""
+        self._kept.pop(message[1], None)
+
+    def accept_form(self, peer: Peer | None, state: int, form: Any, owner_ref: Any) -> Any:
+        """A value that came in a reply becomes ours: its block, its references."""
+        if state != STORED:
+            return form
+        stream, buffers, block, size, names, token = form
+        refs: list[Any] = []
+        if names:
+            assert peer is not None
+            foreign = []
+            for owner, number in names:
+                if owner == self.worker_id:
+                    own = self.table.get(number)
+                    refs.append(own if own is not None else self._lost_ref(owner, number))
+                    continue
+                borrowed: BorrowedRef[Any] = make_borrowed(owner, number)
+                refs.append(borrowed)
+                if owner == peer.worker_id:
+                    borrowed.held = True  # counted there before it was sent
+                else:
+                    foreign.append(borrowed)
+            for ref in refs:
+                self.pin(ref)
+            if foreign:
+                self.register_borrows(foreign, lambda: peer.channel.send((RELEASE, token)), None)
+        return self.store.keep((stream, buffers, block, size), refs, self.note_end)
+
+    # ---------------------------------------------------------------- ends
+    def note_end(self, ended: Any) -> None:
+        """A stored value died (any thread, inside the collector): only queue it."""
+        self.store.ended.append(ended)
+        loop = self.loop
+        loop.busy = True
+        if loop.pump_blocks:
+            loop.wake_pump()
+
+    def free_ended(self) -> None:
+        """Free the blocks and references of values that died."""
+        ended = self.store.ended
+        foreign: dict[bytes, list[int]] = {}
+        while ended:
+            try:
+                block, refs, _ = ended.popleft()
+            except IndexError:
+                break
+            if refs is None:
+                self.actor_out_of_scope(block)  # type: ignore[attr-defined]
+                continue
+            for ref in refs:
+                self.unpin(ref)
+            if block is not None:
+                offset, _, allocator = block[:3]
+                if allocator == self.worker_id:
+                    self.store.arena.free(offset)
+                else:
+                    foreign.setdefault(allocator, []).append(offset)
+        for allocator, offsets in foreign.items():
+            peer = self.peers.get(allocator)
+            if peer is not None and not peer.gone:
+                peer.channel.send((FREE, offsets))
+            elif allocator in self.deaths:
+                self.tell_node(OrphansFreed(tuple(offsets)))
+            else:
+                try:
+                    self.peer_for(allocator).channel.send((FREE, offsets))
+                except OSError:
+                    self.tell_node(OrphansFreed(tuple(offsets)))
+
+    def on_free(self, peer: Peer, message: Any) -> None:
+        """(FREE, offsets): blocks of our slabs whose owner is done."""
+        for offset in message[1]:
+            self.store.arena.free(offset)
+

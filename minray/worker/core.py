@@ -1,0 +1,368 @@
+"""What makes a process a member of the cluster?
+
+A `CoreWorker`: the same object in the driver and in every worker, for every process owns objects and
+submits tasks. It joins the parts (submission, replies, actor calls, borrowing, waiting) to the
+sockets: one connection to the node for events, one for questions, one per peer, and a listening
+socket on which peers find it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from minray.base import events as ev
+from minray.base.config import SessionConfig
+from minray.base.errors import LocalRayletDiedError, RaySystemError
+from minray.base.messages import (
+    ActorChanged,
+    Answer,
+    Ask,
+    CapacityWanted,
+    DemandStuck,
+    EventsShipped,
+    Hello,
+    LeaseGranted,
+    LogLines,
+    Shutdown,
+    SlabReturned,
+    StoreTrim,
+    Welcome,
+    WorkerDied,
+)
+from minray.object_store.arena import Arena
+from minray.rpc.channel import Channel, ConnectionRefused, accept, authenticate, connect, listen
+from minray.rpc.loop import Loop
+from minray.serialization import values
+from minray.worker import object_ref, wire
+from minray.worker.actor_calls import ActorSide
+from minray.worker.borrowing import Borrowing
+from minray.worker.functions import FunctionRecord
+from minray.worker.interrupts import interrupts
+from minray.worker.peer import Peer
+from minray.worker.recorder import ForeignEvents, Recorder
+from minray.worker.replies import Replies
+from minray.worker.store import StoreClient
+from minray.worker.submission import Submission
+from minray.worker.waiting import Waiting
+
+SHIP_EVENTS_S = 0.1
+
+
+class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
+    """One process's membership. Made by `join`."""
+
+    def __init__(self, config: SessionConfig, worker_id: bytes, is_driver: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.worker_id = worker_id
+        self.is_driver = is_driver
+        self.job_id = 1
+        self.node_pid = 0
+        self.cluster_resources = dict(config.resources)
+        self.loop = Loop(self._on_tick, self._on_channel_end)
+        self.recorder = Recorder(worker_id) if config.tracing else None
+        if self.recorder is not None:
+            self.recorder.function_name = self._function_name
+        self.on_log: Callable[[LogLines], None] = lambda lines: None
+        self.on_warning: Callable[[str, str], None] = lambda key, text: None
+        self.on_shutdown: Callable[[str], None] = lambda reason: None
+        self.node_messages: dict[type, Callable[[Any], None]] = {
+            LeaseGranted: self.on_granted,
+            CapacityWanted: lambda message: self.on_hungry(message.hungry),
+            DemandStuck: self.on_stuck,
+            ActorChanged: self.on_actor_changed,
+            WorkerDied: self.on_worker_died,
+            StoreTrim: self._trim_store,
+            LogLines: lambda message: self.on_log(message),
+            EventsShipped: self._merge_events,
+            Shutdown: self._node_ended,
+        }
+        self.dispatch = {
+            wire.REPLY: self.on_reply,
+            wire.RETURNED: self.on_returned,
+            wire.UNBLOCKED: self.on_unblocked,
+            wire.OUTPUT: lambda peer, message: self.on_log(message[1]),
+            wire.FETCH: self.on_fetch,
+            wire.VALUE: self.on_value,
+            wire.BORROW: self.on_borrow,
+            wire.BORROWED: self.on_borrowed,
+            wire.UNBORROW: self.on_unborrow,
+            wire.FREE: self.on_free,
+            wire.RELEASE: self.on_release,
+        }
+        self.address = config.peer_socket(worker_id)
+        self._listener: socket.socket | None = None
+        self._unproven: dict[int, socket.socket] = {}
+        self._node: Channel | None = None
+        self._question: Channel | None = None
+        self._question_lock = threading.Lock()
+        self._shipped = 0
+        self._ship_armed = False
+        self.node_lost = ""
+
+    # ---------------------------------------------------------------- joining
+    def join(self, arena_fd: int | None = None) -> Welcome:
+        """Connect to the node. A driver receives the arena's descriptor; a worker passes its own."""
+        role = "driver" if self.is_driver else "worker"
+        hello = Hello(role, self.worker_id, os.getpid(), self.address)
+        self._listener = listen(self.address)
+        self.loop.add_reader(self._listener.fileno(), self._accept)
+        path, token = self.config.node_socket, self.config.token
+        self._node = node = connect(path, token, hello)
+        welcome, arena_fd = self._welcome(node, arena_fd)
+        self._question = connect(path, token, hello._replace(role=f"{role}-ask"))
+        self.node_pid = welcome.node_pid
+        self.job_id = welcome.job_id
+        self.cluster_resources = dict(welcome.cluster_resources)
+        node.handler = self._on_node_message
+        self.loop.add(node)
+        arena = Arena(arena_fd, welcome.arena_bytes, self.worker_id, self._request_slab, self._return_slabs)
+        self.store = StoreClient(
+            arena, self.worker_id, self.config.inline_limit_bytes, lambda: self.ask_node("store"), self._collect
+        )
+        values.list_envelope = _list_envelope
+        object_ref.core = self
+        interrupts.wake_fd = self.loop.wake_fd
+        self.loop.start_pump()
+        return welcome
+
+    def _welcome(self, node: Channel, arena_fd: int | None) -> tuple[Welcome, int]:
+        node.sock.settimeout(10.0)
+        try:
+            if arena_fd is None:
+                data, fds, _, _ = socket.recv_fds(node.sock, 65536, 1)
+                if not fds:
+                    raise RaySystemError("the node did not pass its shared memory")
+                arena_fd = fds[0]
+            else:
+                data = node.sock.recv(65536)
+        except TimeoutError:
+            raise RaySystemError("the node process does not answer; see logs/node.log in the session folder") from None
+        finally:
+            node.sock.setblocking(False)
+        if not data:
+            raise ConnectionRefused("the node closed the connection during the handshake")
+        return pickle.loads(data[1:]), arena_fd
+
+    def close(self) -> None:
+        """Leave the cluster: sockets closed, the reference layer switched off."""
+        self.closed = True
+        if object_ref.core is self:
+            object_ref.core = None
+        interrupts.wake_fd = -1
+        self.loop.stop()
+        for sock in [*self._unproven.values(), self._listener]:
+            if sock is not None:
+                sock.close()
+        for channel in (self._node, self._question):
+            if channel is not None:
+                channel.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.address)
+
+    # ---------------------------------------------------------------- the node
+    def tell_node(self, message: Any) -> None:
+        """Send the node a message; nothing happens when it is gone."""
+        node = self._node
+        if node is not None and not node.closed:
+            node.send(message)
+
+    def ask_node(self, what: str, argument: Any = None) -> Any:
+        """Ask the node a question. Raises: LocalRayletDiedError, RaySystemError with its complaint."""
+        with self._question_lock:
+            channel = self._question
+            if channel is None or channel.closed:
+                raise LocalRayletDiedError()
+            try:
+                answer: Answer = channel.ask(Ask(what, argument), timeout_s=30.0)
+            except (EOFError, OSError) as error:
+                channel.close()
+                raise LocalRayletDiedError() from error
+        if answer.error:
+            raise RaySystemError(answer.error)
+        return answer.value
+
+    def _on_node_message(self, _: Channel, message: Any) -> None:
+        handler = self.node_messages.get(type(message))
+        if handler is not None:
+            handler(message)
+
+    def _node_ended(self, message: Shutdown) -> None:
+        self.node_lost = message.reason or "the cluster was shut down"
+        self._fail_everything()
+        self.on_shutdown(self.node_lost)
+
+    def _fail_everything(self) -> None:
+        for number, ref in list(self.table.items()):
+            if ref.task is not None:
+                self.fail_task(number, LocalRayletDiedError())
+        for peer in list(self.peers.values()):
+            self.drop_holds(peer)
+
+    # ---------------------------------------------------------------- peers
+    def peer_for(self, worker_id: bytes) -> Peer:
+        """The connection to a process, made now if need be. Raises: OSError when it is gone."""
+        peer = self.peers.get(worker_id)
+        if peer is not None:
+            return peer
+        if worker_id in self.deaths:
+            raise ConnectionError(self.worker_end_text(worker_id))
+        return self.attach(worker_id, self.config.peer_socket(worker_id), 0)
+
+    def attach(self, worker_id: bytes, address: str, pid: int) -> Peer:
+        """Like `peer_for`, with the address known."""
+        peer = self.peers.get(worker_id)
+        if peer is not None:
+            peer.pid = peer.pid or pid
+            return peer
+        hello = Hello("peer", self.worker_id, os.getpid(), self.address)
+        channel = connect(address, self.config.token, hello)
+        return self._add_peer(worker_id, address, pid, channel)
+
+    def _add_peer(self, worker_id: bytes, address: str, pid: int, channel: Channel) -> Peer:
+        peer = Peer(worker_id, address, pid, channel)
+        channel.tag = peer
+        channel.handler = self._on_peer_message
+        self.peers.setdefault(worker_id, peer)
+        self.loop.add(channel)
+        return peer
+
+    def _on_peer_message(self, channel: Channel, message: Any) -> None:
+        handler = self.dispatch.get(message[0])
+        if handler is not None:
+            handler(channel.tag, message)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        while (sock := accept(self._listener)) is not None:
+            self._unproven[sock.fileno()] = sock
+            self.loop.add_reader(sock.fileno(), lambda sock=sock: self._prove(sock))  # type: ignore[misc]
+            self.loop.call_later(5.0, lambda sock=sock: self._expire(sock))  # type: ignore[misc]
+
+    def _prove(self, sock: socket.socket) -> None:
+        fd = sock.fileno()
+        try:
+            channel = authenticate(sock, self.config.token)
+        except ConnectionRefused:
+            self.loop.remove_reader(fd)
+            self._unproven.pop(fd, None)
+            return
+        if channel is None:
+            return
+        self.loop.remove_reader(fd)
+        self._unproven.pop(fd, None)
+        assert channel.peer is not None
+        hello = channel.peer
+        self._add_peer(hello.worker_id, hello.address, hello.pid, channel)
+
+    def _expire(self, sock: socket.socket) -> None:
+        fd = sock.fileno()
+        if fd >= 0 and self._unproven.get(fd) is sock:  # half open: never said who it is
+            self.loop.remove_reader(fd)
+            del self._unproven[fd]
+            sock.close()
+
+    def _on_channel_end(self, channel: Channel) -> None:
+        if channel is self._node:
+            if not self.closed and not self.node_lost:
+                self.node_lost = "the node process died"
+                self._fail_everything()
+                self.on_shutdown(self.node_lost)
+            return
+        if isinstance(channel.tag, Peer):
+            self.on_peer_gone(channel.tag)
+
+    # ---------------------------------------------------------------- duties
+    def flush_all(self) -> None:
+        """Send everything that is corked."""
+        for group in self.groups.values():
+            if group.queue:
+                self.flush(group)
+        self.flush_actors()
+
+    def _on_tick(self) -> bool:
+        again = self.check_stalls()
+        again = self.flush_actors() or again
+        self._collect()
+        if not self.is_driver and self.recorder is not None and not self._ship_armed:
+            self._ship_armed = True
+            self.loop.call_later(SHIP_EVENTS_S, self.ship_events)
+        return again
+
+    def _collect(self) -> None:
+        if self.dropped:
+            self.send_drops()
+        if self.store.ended:
+            self.free_ended()
+
+    def ship_events(self) -> None:
+        """Send this worker's own events to the drivers."""
+        self._ship_armed = False
+        recorder = self.recorder
+        if recorder is None:
+            return
+        page = recorder.read(self._shipped)
+        self._shipped = page.cursor
+        for start in range(0, len(page.events), 500):
+            batch = ForeignEvents.pack(page.events[start : start + 500])
+            self.tell_node(EventsShipped(self.worker_id, batch))
+
+    def _merge_events(self, message: EventsShipped) -> None:
+        if self.recorder is not None:
+            for event in ForeignEvents.unpack(message.batch):
+                self.recorder.record(event)
+            self.recorder.roll()
+
+    def events(self, cursor: int) -> ev.EventPage:
+        """Recorded events after `cursor`."""
+        if self.recorder is None:
+            return ev.EventPage((), 0, 0)
+        return self.recorder.read(cursor)
+
+    def _function_name(self, function: Any, actor: Any) -> str:
+        if actor is not None:
+            return f"{actor.class_name}.{function}"
+        record = self.functions.get(function)
+        return record.name if record is not None else str(function)
+
+    # ---------------------------------------------------------------- functions
+    def add_function(self, record: FunctionRecord) -> None:
+        """Make a function known under its number."""
+        self.functions[record.number] = record
+
+    def warn(self, key: str, text: str) -> None:
+        """A warning that teaches, once a key."""
+        self.on_warning(key, text)
+
+    # ---------------------------------------------------------------- store
+    def _request_slab(self, size_bytes: int) -> tuple[int, int] | None:
+        granted = self.ask_node("slab", size_bytes)
+        return None if granted is None else (granted[0], granted[1])
+
+    def _return_slabs(self, slabs: list[tuple[int, int]]) -> None:
+        self.tell_node(SlabReturned(tuple(slabs)))
+
+    def _trim_store(self, message: StoreTrim) -> None:
+        self._collect()
+        self.store.arena.trim()
+
+
+def _list_envelope(items: list[Any]) -> Any:
+    """An exact list of one owner's references, wrapped; any other list as it is."""
+    first = items[0]
+    kind = type(first)
+    if kind is not object_ref.ObjectRef and kind is not object_ref.BorrowedRef:
+        return items
+    owner = first.owner
+    for item in items:
+        if type(item) is not kind or item.owner != owner:
+            return items
+    return object_ref.RefListEnvelope(items)
+
+

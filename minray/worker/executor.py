@@ -1,0 +1,395 @@
+"""How does a worker run what it is sent?
+
+The main thread alternates between leading the loop and running tasks. Replies of a batch leave
+together: at its end, after 1 ms, and before any function not known to be fast, so a long task never
+holds back finished ones. While a task runs for more than 5 ms the pump thread reads: it takes
+unstarted tasks back out of the queue, sends finished replies, hears the end of the caller.
+
+A task that waits (`get`, `wait`) first returns its unstarted neighbours to their owner and lends its
+CPU through the node, so nested tasks run even with one CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from minray.base.errors import AsyncioActorExit, RayTaskError, capture
+from minray.base.messages import WorkerBlocked, WorkerUnblocked
+from minray.serialization.errors import dump_error
+from minray.serialization.functions import load_code
+from minray.serialization.values import FAILED, PICKLED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
+from minray.worker.core import CoreWorker
+from minray.worker.object_ref import make_borrowed
+from minray.worker.output import WorkerOutput
+from minray.worker.peer import Peer
+from minray.worker.replies import MULTI
+from minray.worker.task_context import TaskContext, running
+from minray.worker.wire import REPLY, RETURNED, UNBLOCKED, Slot
+
+FAST_S = 0.0002  # a function whose average is below may share a reply frame
+REPLY_AFTER_S = 0.001
+_perf = time.perf_counter
+
+
+class ActorExit(SystemExit):
+    """Raised by `exit_actor()`: the actor ends on purpose."""
+
+
+class Executor:
+    """The executing half of a worker process."""
+
+    def __init__(self, core: CoreWorker, output: WorkerOutput) -> None:
+        self.core = core
+        self.output = output
+        self.ready: deque[Peer] = deque()  # callers with tasks in their queues
+        self.average_s: dict[Any, float] = {}
+        self.actor: Any = None  # the ActorHost once this worker has become an actor
+        self.main_ident = threading.get_ident()
+        self.context: TaskContext | None = None  # of the task on the main thread
+        self.current_peer: Peer | None = None
+        self.blocked_depth = 0
+        self.on_idle: Callable[[], None] | None = None
+        self.stopping = False
+
+    # ---------------------------------------------------------------- frames
+    def on_tasks(self, peer: Peer, message: Any) -> None:
+        """(TASKS, batch)."""
+        if self.blocked_depth and self.actor is None:
+            peer.channel.send((RETURNED, [task[0] for task in message[1]], True))
+            return
+        if self.actor is not None and self.actor.concurrent:
+            self.actor.accept(peer, message[1])
+            return
+        empty = not peer.queue
+        peer.queue.extend(message[1])
+        if empty or peer not in self.ready:
+            self.ready.append(peer)
+
+    def on_export(self, peer: Peer, message: Any) -> None:
+        """(EXPORT, number, name, blob): unpickled when first called, so that its error is the task's."""
+        peer.functions[message[1]] = _Unread(message[3])
+        peer.names[message[1]] = message[2]
+
+    def on_leased(self, peer: Peer, message: Any) -> None:
+        """(LEASED, lease id, gpu ids)."""
+        _, peer.lease_id, gpu_ids = message
+        peer.gpu_ids = tuple(gpu_ids)
+        show_gpus(peer.gpu_ids)
+
+    def on_take_back(self, peer: Peer, message: Any) -> None:
+        """(TAKE_BACK, count): unstarted tasks go back, newest first."""
+        numbers: list[int] = []
+        while len(numbers) < message[1]:
+            try:
+                numbers.append(peer.queue.pop()[0])
+            except IndexError:
+                break
+        numbers.reverse()
+        peer.channel.send((RETURNED, numbers, False))
+
+    def caller_gone(self, peer: Peer) -> None:
+        """The caller died: nobody wants what it queued here."""
+        peer.queue.clear()
+        peer.out.clear()
+
+    # ---------------------------------------------------------------- the main loop
+    def run(self) -> None:
+        """Serve until the process ends."""
+        loop = self.core.loop
+        while not self.stopping:
+            while self.ready:
+                self.run_queue(self.ready[0])
+            if self.on_idle is not None:
+                self.on_idle()
+                continue
+            if loop.lead():
+                try:
+                    while not self.ready and self.on_idle is None and not self.stopping:
+                        loop.poll_once(None)
+                finally:
+                    loop.leave()
+            else:
+                loop.leadership.acquire()
+                loop.leave()
+
+    def run_queue(self, peer: Peer) -> None:
+        """Run the tasks of one caller that are here now, answer in batches."""
+        take = peer.queue.popleft
+        out = peer.out
+        functions = peer.functions
+        average = self.average_s
+        self.current_peer = peer
+        began = t0 = _perf()
+        actor = self.actor
+        while True:
+            try:
+                number, function, payload = take()
+            except IndexError:
+                break
+            if out and (t0 - began > REPLY_AFTER_S or average.get(function, 1.0) >= FAST_S):
+                self.flush_replies(peer)
+                began = t0 = _perf()
+            self.context = context = TaskContext(peer, number, function, actor)
+            running.task = context
+            try:
+                if actor is None:
+                    target = functions[function]
+                    if type(target) is _Unread:
+                        target = functions[function] = target.read()
+                else:
+                    target = actor.method(function)
+                if type(payload) is tuple:
+                    value = target(*payload)
+                elif type(payload) is bytes:
+                    args, kwargs = pickle.loads(payload)
+                    value = target(*args, **kwargs)
+                    args = kwargs = None
+                else:
+                    state, value = self.run_call(peer, target, payload)
+                    t1 = _perf()
+                    out.append((number, state, value, t0, t1))
+                    self._note_average(function, t1 - t0)
+                    t0 = t1
+                    continue
+                kind = type(value)
+                if kind in PLAIN_TYPES or ((kind is str or kind is bytes) and len(value) <= PLAIN_TEXT_LIMIT):
+                    state = PLAIN
+                else:
+                    state, value = self.seal_result(peer, value)
+            except BaseException as error:
+                state, value = self.failure(context, error)
+            t1 = _perf()
+            out.append((number, state, value, t0, t1))
+            spent = t1 - t0
+            old = average.get(function)
+            average[function] = spent if old is None else old * 0.8 + spent * 0.2
+            t0 = t1
+            value = None
+        running.task = self.context = None
+        self.current_peer = None
+        ready = self.ready
+        if ready and ready[0] is peer:
+            ready.popleft()
+            if peer.queue:
+                ready.append(peer)
+        self.flush_replies(peer)
+
+    def _note_average(self, function: Any, spent: float) -> None:
+        old = self.average_s.get(function)
+        self.average_s[function] = spent if old is None else old * 0.8 + spent * 0.2
+
+    # ---------------------------------------------------------------- values
+    def seal_result(self, peer: Peer, value: Any) -> tuple[int, Any]:
+        """A return value as (state, form for the reply)."""
+        state, form, refs = self.core.store.seal(value, peer.worker_id)
+        if state == STORED:
+            form = self.core.form_for_reply(peer, form, refs)
+        return state, form
+
+    def run_call(self, peer: Peer, target: Any, call: Any) -> tuple[int, Any]:
+        """Run a task whose payload is a `Call`. Returns (state, form); never raises."""
+        made: list[Any] = []
+        try:
+            args, kwargs = self.open_arguments(call, made)
+            value = target(*args, **kwargs)
+            result = self.results(peer, value, call.returns)
+        except BaseException as error:
+            result = self.failure(running.task, error)
+        args = kwargs = value = None
+        if running.task is not None:
+            running.task.resolved = None
+        self.settle_borrows(peer, made)
+        return result
+
+    def results(self, peer: Peer, value: Any, returns: int) -> tuple[int, Any]:
+        """What a call with `returns` values answers. Raises: ValueError on a wrong number."""
+        if returns == 1:
+            return self.seal_result(peer, value)
+        if returns == 0:
+            return PLAIN, None
+        try:
+            parts = list(value)
+        except TypeError:
+            raise ValueError(f"The task returned {type(value).__name__}, but num_returns={returns}.") from None
+        if len(parts) != returns:
+            raise ValueError(f"The task returned {len(parts)} objects, but num_returns={returns}.")
+        return MULTI, [self.seal_result(peer, part) for part in parts]
+
+    def open_arguments(self, call: Any, made: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """(args, kwargs) of a `Call`; references made on the way are appended to `made`."""
+        core = self.core
+        if call.block is not None:
+            offset, lengths, allocator, owner, number = call.block
+            holder: Any = make_borrowed(owner, number)
+            made.append(holder)
+            (args, kwargs), inner = core.store.open_parts(
+                call.stream, None, (offset, lengths, allocator), holder, None
+            )
+        else:
+            holder = None
+            (args, kwargs), inner = core.store.open_parts(call.stream, call.buffers, None, None, None)
+        made.extend(inner)
+        if call.slots:
+            values = [self._open_slot(slot, made) for slot in call.slots]
+            if running.task is not None:
+                running.task.resolved = values
+            args = tuple(values[arg.index] if type(arg) is Slot else arg for arg in args)
+            kwargs = {key: values[arg.index] if type(arg) is Slot else arg for key, arg in kwargs.items()}
+        return args, kwargs
+
+    def _open_slot(self, slot: Any, made: list[Any]) -> Any:
+        owner, number, state, form = slot
+        if state == PLAIN:
+            return form
+        if state == PICKLED:
+            return pickle.loads(form)
+        stream, buffers, block, _ = form
+        ref: Any
+        if owner == self.core.worker_id and (own := self.core.table.get(number)) is not None:
+            return self.core.value_of(own)
+        ref = make_borrowed(owner, number)
+        made.append(ref)
+        value, inner = self.core.store.open_parts(stream, buffers, block, ref, None)
+        made.extend(inner)
+        return value
+
+    def settle_borrows(self, peer: Peer, made: list[Any]) -> None:
+        """Have the owners count the handles that outlive the call, before it is answered."""
+        survivors = [ref for ref in made if sys.getrefcount(ref) > 3]
+        made.clear()
+        if not survivors:
+            return
+        core = self.core
+        tokens = core.register_borrows(survivors, None, peer)
+        deadline = _perf() + 5.0
+        while tokens and _perf() < deadline:
+            tokens = [token for token in tokens if token in core._anchors]
+            if tokens and threading.get_ident() == self.main_ident:
+                if core.loop.leader_ident == threading.get_ident() or core.loop.lead():
+                    try:
+                        core.loop.poll_once(0.05)
+                    finally:
+                        if self.actor is None or not self.actor.concurrent:
+                            core.loop.leave()
+                else:
+                    time.sleep(0.0005)
+            elif tokens:
+                time.sleep(0.0005)
+
+    # ---------------------------------------------------------------- failures
+    def failure(self, context: TaskContext | None, error: BaseException) -> tuple[int, Any]:
+        """The answer to a task that raised. Ends the process for `exit_actor()` and SystemExit."""
+        name = context.name if context is not None else "task"
+        if isinstance(error, (ActorExit, AsyncioActorExit)) or (
+            isinstance(error, SystemExit) and self.actor is not None
+        ):
+            self.end_actor("exit_actor() was called" if not isinstance(error, SystemExit) or isinstance(error, ActorExit) else "the actor called sys.exit()")
+        if isinstance(error, SystemExit):
+            self.flush_replies(context.peer) if context is not None else None
+            self.output.flush()
+            code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+            os._exit(code)
+        captured = capture(
+            name,
+            error,
+            os.getpid(),
+            actor_repr=self.actor.representation() if self.actor is not None else None,
+            actor_id=self.actor.actor_id.hex() if self.actor is not None else None,
+        )
+        assert isinstance(captured, RayTaskError)
+        return FAILED, dump_error(captured)
+
+    def end_actor(self, reason: str) -> None:
+        """Leave for good: answer what is finished, tell the node, exit."""
+        peer = self.current_peer
+        if peer is not None:
+            self.flush_replies(peer)
+        self.actor.end(reason)
+
+    # ---------------------------------------------------------------- replies
+    def flush_replies(self, peer: Peer) -> None:
+        """Send the finished replies of this caller in one frame, its output first."""
+        self.output.ship(peer)
+        out = peer.out
+        if not out:
+            return
+        items = []
+        for _ in range(len(out)):
+            try:
+                items.append(out.popleft())
+            except IndexError:
+                break
+        if not items:
+            return
+        numbers, states, values, starts, ends = zip(*items, strict=True)
+        count = len(numbers)
+        run = range(numbers[0], numbers[0] + count)
+        if numbers[-1] == run[-1] and numbers == tuple(run):
+            numbers = run  # type: ignore[assignment]
+        times = array("d", starts + ends).tobytes()
+        message = (REPLY, numbers, None if states.count(PLAIN) == count else states, values, times)
+        peer.channel.send_bytes(pickle.dumps(message, 5))
+
+    def tick(self) -> None:
+        """While a task runs long (called by the pump): finished neighbours and output leave."""
+        peer = self.current_peer
+        if peer is not None and (peer.out or self.output.grown()):
+            self.flush_replies(peer)
+
+    # ---------------------------------------------------------------- blocking
+    def block(self) -> bool:
+        """The running task is about to wait: lend its CPU, return its neighbours."""
+        if threading.get_ident() != self.main_ident or self.context is None:
+            return False
+        self.blocked_depth += 1
+        if self.blocked_depth > 1:
+            return True
+        peer = self.current_peer
+        if peer is not None:
+            self.flush_replies(peer)
+        if self.actor is None:
+            for other in {id(one): one for one in [*self.ready, *([peer] if peer else [])]}.values():
+                numbers = [task[0] for task in other.queue]
+                other.queue.clear()
+                other.channel.send((RETURNED, numbers, True))
+        self.core.tell_node(WorkerBlocked())
+        return True
+
+    def unblock(self) -> None:
+        """The wait is over."""
+        self.blocked_depth -= 1
+        if self.blocked_depth:
+            return
+        self.core.tell_node(WorkerUnblocked())
+        if self.actor is None and self.current_peer is not None:
+            self.current_peer.channel.send((UNBLOCKED,))
+
+
+class _Unread:
+    """An exported function not unpickled yet."""
+
+    __slots__ = ("blob",)
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+
+    def read(self) -> Any:
+        """Unpickle. What it raises becomes the task's exception."""
+        return load_code(self.blob)
+
+
+def show_gpus(gpu_ids: tuple[int, ...]) -> None:
+    """Let CUDA see exactly the assigned GPUs."""
+    if gpu_ids:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpu_ids))
+    elif "MINRAY_KEEP_CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+

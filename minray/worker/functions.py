@@ -1,0 +1,37 @@
+"""Which functions does this process know, as owner and as executor?
+
+An owner numbers its functions; the pair (code, retry rules) is one `FunctionRecord`. The code goes
+to a worker once per connection, before the first task that needs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class FunctionRecord:
+    """An exported function with the rules of its tasks."""
+
+    number: int
+    name: str
+    blob: bytes
+    max_retries: int = 3
+    retry_exceptions: bool | tuple[type[BaseException], ...] = False
+    returns: int = 1
+    group: Any = None  # the TaskGroup of its resource shape
+    seen: set[int] = field(default_factory=set)
+
+
+class Executed:
+    """An executor's view of one caller: its functions, its lease, replies not yet sent."""
+
+    __slots__ = ("functions", "lease_id", "gpu_ids", "out", "names")
+
+    def __init__(self) -> None:
+        self.functions: dict[int, Any] = {}
+        self.names: dict[int, str] = {}
+        self.lease_id = 0
+        self.gpu_ids: tuple[int, ...] = ()
+        self.out: Any = None

@@ -1,0 +1,336 @@
+"""How does a call leave its owner?
+
+    f.remote(x) ─► submit ─► queue of its shape ─► flush ─► a leased worker (one frame, many tasks)
+
+A task leaves only when every reference among its top-level arguments is ready; small values travel
+with it, large ones stay in the arena. Arguments are pickled at the call: later changes by the caller
+are not seen, and what cannot be pickled fails where it was written.
+
+Corking: the first task after a pause leaves at once; in a burst one flush every 200 us, at 128 tasks,
+or at `get`. Window: about 4 ms of estimated work per worker, from a moving average per function; an
+unknown function counts as a full window, so the tasks behind it stay here, free for another worker.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from typing import Any
+
+from minray.base.messages import LeaseDemand, Shape
+from minray.rpc.channel import PACKET_BYTES
+from minray.serialization.values import FAILED, PENDING, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED, Stored
+from minray.worker.core_state import CoreState, Lease, TaskGroup
+from minray.worker.functions import FunctionRecord
+from minray.worker.object_ref import BorrowedRef, ObjectRef, make_ref
+from minray.worker.peer import Peer
+from minray.worker.recorder import DISPATCH, SUBMIT
+from minray.worker.wire import EXPORT, TASKS, Call, Slot
+
+BATCH = 128
+FRAME_TASKS = 256
+CORK_S = 200e-6
+WINDOW_US = 4000.0
+WINDOW_TASKS = 2048
+_REF_TYPES = (ObjectRef, BorrowedRef)
+_perf = time.perf_counter
+_new = ObjectRef.__new__
+
+
+class Submission(CoreState):
+    """From `f.remote(...)` to the frame on the socket."""
+
+    def group_of(self, shape: Shape) -> TaskGroup:
+        """The queue of `shape`."""
+        group = self.groups.get(shape)
+        if group is None:
+            group = self.groups[shape] = TaskGroup(shape, self._max_leases(shape))
+        return group
+
+    def _max_leases(self, shape: Shape) -> int:
+        limits = [
+            int(self.cluster_resources.get(name, 0.0) * 10_000 // amount) for name, amount in shape if amount > 0
+        ]
+        return max(1, min(limits)) if limits else 64
+
+    # ---------------------------------------------------------------- submit
+    def submit(self, record: FunctionRecord, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> ObjectRef[Any]:
+        """Queue one task with one return value. Returns its reference at once."""
+        payload: Any = args
+        if kwargs or record.returns != 1:
+            payload = None
+        else:
+            for value in args:
+                kind = type(value)
+                if kind in PLAIN_TYPES or ((kind is str or kind is bytes) and len(value) <= PLAIN_TEXT_LIMIT):
+                    continue
+                payload = None
+                break
+        ref: ObjectRef[Any] = _new(ObjectRef)
+        ref.n = number = next(self.numbers)
+        ref.owner = self.worker_id
+        ref.st = 0
+        ref.v = None
+        ref.w = None
+        ref.pins = 0
+        group = record.group
+        now = _perf()
+        recorder = self.recorder
+        if payload is None:
+            return self._submit_slowly(ref, record, args, kwargs or {}, now)
+        ref.task = task = (number, record.number, payload)
+        self.table[number] = ref
+        if recorder is not None:
+            recorder.log.append((SUBMIT, number, record.number, None, now, self.parent))
+        queue = group.queue
+        queue.append(task)
+        if now - group.last_flush_s > CORK_S or len(queue) >= BATCH:
+            self.kick(group, now)
+        elif self.loop.pump_blocks:
+            self.loop.busy = True
+            self.loop.wake_pump()
+        else:
+            self.loop.busy = True
+        return ref
+
+    def _submit_slowly(
+        self, ref: ObjectRef[Any], record: FunctionRecord, args: tuple[Any, ...], kwargs: dict[str, Any], now: float
+    ) -> ObjectRef[Any]:
+        payload, dependencies, held = self.pack(args, kwargs, record.returns)
+        self._register(ref, record.number, None, payload, dependencies, held, record.returns, now)
+        group = record.group
+
+        def send(final: Any) -> None:
+            ref.task = task = (ref.n, record.number, final)
+            group.queue.append(task)
+            self.kick(group, _perf())
+
+        self.when_ready(ref, payload, dependencies, send)
+        return ref
+
+    def _register(
+        self,
+        ref: ObjectRef[Any],
+        function: Any,
+        actor: Any,
+        payload: Any,
+        dependencies: list[ObjectRef[Any]],
+        held: tuple[Any, ...],
+        returns: int,
+        now: float,
+    ) -> None:
+        number = ref.n
+        ref.task = (number, function, payload)
+        self.table[number] = ref
+        if held:
+            self.held[number] = held
+            for part in held:
+                self.pin(part)
+        if returns > 1:
+            self.multi[number] = [make_ref(self.worker_id, next(self.numbers)) for _ in range(returns - 1)]
+        if self.recorder is not None:
+            names = tuple(dependency.hex() for dependency in dependencies[:16])
+            self.recorder.log.append((SUBMIT, number, function, actor, now, self.parent, names))
+
+    def returned_refs(self, ref: ObjectRef[Any], returns: int) -> Any:
+        """What `.remote()` hands out for a task with `returns` values."""
+        if returns == 1:
+            return ref
+        if returns == 0:
+            return None
+        return [ref, *self.multi.get(ref.n, ())]
+
+    # ---------------------------------------------------------------- arguments
+    def pack(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], returns: int
+    ) -> tuple[Any, list[ObjectRef[Any]], tuple[Any, ...]]:
+        """(payload, references to wait for, what to keep alive). Raises what pickling raises."""
+        dependencies: list[ObjectRef[Any]] = []
+        if any(type(value) in _REF_TYPES for value in args):
+            args = tuple(_slot(value, dependencies) for value in args)
+        if kwargs and any(type(value) in _REF_TYPES for value in kwargs.values()):
+            kwargs = {key: _slot(value, dependencies) for key, value in kwargs.items()}
+        state, form, refs = self.store.seal((args, kwargs))
+        if state == STORED:
+            stream, buffers, block, size = form
+            if block is not None:
+                whole = self.adopt(form, refs, None)
+                call = Call(stream, None, (*block, self.worker_id, whole.n), (), returns)
+                return call, dependencies, (*dependencies, whole)
+            if buffers or refs:
+                return Call(stream, buffers or None, None, (), returns), dependencies, (*dependencies, *refs)
+            form = stream
+        if dependencies or returns != 1:
+            stream = pickle.dumps(form, 5) if state == 1 else form
+            return Call(stream, None, None, (), returns), dependencies, tuple(dependencies)
+        return form, dependencies, ()
+
+    def adopt(self, form: tuple[Any, ...], refs: Any, ref: ObjectRef[Any] | None) -> ObjectRef[Any]:
+        """Make sealed parts an own, ready object."""
+        if ref is None:
+            ref = make_ref(self.worker_id, next(self.numbers))
+        for part in refs:
+            self.pin(part)
+        ref.v = self.store.keep(form, refs, self.note_end)
+        ref.st = STORED
+        return ref
+
+    def when_ready(self, ref: ObjectRef[Any], payload: Any, dependencies: list[ObjectRef[Any]], send: Any) -> None:
+        """Call `send(payload)` once all dependencies are ready, with their values in its slots."""
+        if not dependencies:
+            send(payload)
+            return
+        missing = [dependency for dependency in dependencies if dependency.st == PENDING]
+
+        def ready() -> None:
+            for dependency in dependencies:
+                if dependency.st == FAILED:
+                    self.complete(ref.n, FAILED, dependency.v)
+                    return
+            send(payload._replace(slots=tuple(self._slot_value(dependency) for dependency in dependencies)))
+
+        if not missing:
+            ready()
+            return
+        left = set(range(len(missing)))
+
+        def one(index: int) -> None:
+            with self.waiter_lock:
+                if index not in left:
+                    return
+                left.discard(index)
+                if left:
+                    return
+            ready()
+
+        for index, dependency in enumerate(missing):
+            self.on_ready(dependency, lambda index=index: one(index))  # type: ignore[misc]
+            if isinstance(dependency, BorrowedRef):
+                self.fetch(dependency)
+
+    def _slot_value(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
+        value = ref.v
+        if ref.st == STORED:
+            value = (value.stream, value.buffers, value.block, value.size)
+        return ref.owner, ref.n, ref.st, value
+
+    # ---------------------------------------------------------------- flush
+    def kick(self, group: TaskGroup, now: float) -> None:
+        """Flush `group`; on the way, apply replies that have come (no thread switch is needed)."""
+        group.last_flush_s = now
+        loop = self.loop
+        if loop.lead():
+            try:
+                for lease in group.leases:
+                    if lease.in_flight:
+                        loop.drain(lease.peer.channel)
+            finally:
+                loop.leave()
+        self.flush(group)
+
+    def flush(self, group: TaskGroup) -> None:
+        """Send queued tasks to leased workers as far as their windows allow; ask for more workers."""
+        queue = group.queue
+        if not queue:
+            return
+        with self.flush_lock:
+            average = group.average_us.get
+            leases = group.leases
+            while queue:
+                lease = None
+                for candidate in leases:
+                    if candidate.blocked or candidate.draining or candidate.peer.gone:
+                        continue
+                    if lease is None or candidate.estimate_us < lease.estimate_us:
+                        lease = candidate
+                if lease is None:
+                    break
+                estimate = lease.estimate_us
+                if lease.in_flight and (estimate >= WINDOW_US or lease.in_flight >= WINDOW_TASKS):
+                    break
+                limit = min(len(queue), FRAME_TASKS)
+                if len(leases) > 1:  # spread a small backlog over all
+                    limit = max(1, min(limit, (len(queue) + len(leases) - 1) // len(leases)))
+                batch: list[Any] = []
+                take = queue.popleft
+                for _ in range(limit):
+                    task = take()
+                    batch.append(task)
+                    estimate += average(task[1], WINDOW_US)
+                    if estimate >= WINDOW_US:
+                        break
+                lease.estimate_us = estimate
+                self.send_tasks(lease, batch)
+            if queue or group.wanted:
+                self._demand(group)
+
+    def send_tasks(self, lease: Lease, batch: list[Any]) -> None:
+        """One frame (or more, when it is large) with `batch`, functions first."""
+        peer = lease.peer
+        exported = peer.exported
+        for _, function, _ in batch:
+            if function not in exported:
+                self._export(peer, function)
+        if not lease.in_flight:
+            lease.progress_s = _perf()
+            lease.head_left = len(batch)
+            lease.batches.clear()
+            if lease.returned:
+                lease.returned.clear()
+        elif not lease.batches:
+            lease.head_left = len(batch)
+        if lease.returned:
+            lease.returned.difference_update([task[0] for task in batch])
+        lease.batches.append(batch)
+        lease.in_flight += len(batch)
+        if lease.in_flight > 1:
+            self.loop.busy = True
+        self._note_dispatch(peer, batch)
+        self._send_frames(peer, batch)
+
+    def _send_frames(self, peer: Peer, batch: list[Any]) -> None:
+        frame = pickle.dumps((TASKS, batch), 5)
+        if len(frame) > PACKET_BYTES and len(batch) > 1:
+            half = len(batch) // 2
+            self._send_frames(peer, batch[:half])
+            self._send_frames(peer, batch[half:])
+            return
+        peer.channel.send_bytes(frame)
+
+    def _note_dispatch(self, peer: Peer, batch: list[Any]) -> None:
+        recorder = self.recorder
+        if recorder is not None:
+            numbers = [task[0] for task in batch]
+            recorder.log.append((DISPATCH, _perf(), numbers, peer.worker_id, peer.pid, self.attempts))
+            recorder.roll()
+
+    def _export(self, peer: Peer, function: int) -> None:
+        record = self.functions[function]
+        peer.exported.add(function)
+        peer.channel.send((EXPORT, function, record.name, record.blob))
+
+    def _demand(self, group: TaskGroup) -> None:
+        """Tell the node how many more workers of this shape we could use now (absolute)."""
+        active = sum(1 for lease in group.leases if not lease.blocked and not lease.draining)
+        backlog = len(group.queue)
+        if not backlog and any(lease.in_flight > 1 for lease in group.leases):
+            backlog = sum(max(0, lease.in_flight - 1) for lease in group.leases if self._stalled(lease))
+        wanted = max(0, min(backlog, group.max_leases - active))
+        if wanted != group.wanted and (wanted == 0 or group.wanted == 0 or wanted > group.wanted * 2):
+            group.wanted = wanted
+            self.tell_node(LeaseDemand(group.shape, wanted))
+
+    def _stalled(self, lease: Lease) -> bool:
+        return lease.in_flight > 1 and _perf() - lease.progress_s > 0.005
+
+
+def _slot(value: Any, dependencies: list[ObjectRef[Any]]) -> Any:
+    if type(value) in _REF_TYPES:
+        dependencies.append(value)
+        return Slot(len(dependencies) - 1)
+    return value
+
+
+def stored_parts(stored: Stored) -> tuple[Any, ...]:
+    """What travels of a stored value."""
+    return stored.stream, stored.buffers, stored.block, stored.size
