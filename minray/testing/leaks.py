@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import gc
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -55,14 +54,16 @@ def look_around(mark: str = "") -> Traces:
         processes=frozenset(_processes(mark)),
         descriptors=frozenset(_descriptors()),
         shared_memory=_names(Path("/dev/shm"), "minray*"),
-        folders=_names(session_root(), f"session_*_{os.getpid()}"),
+        folders=frozenset[str]().union(
+            *(_names(root, f"session_*_{os.getpid()}") for root in _session_roots())
+        ),
     )
 
 
-def session_root() -> Path:
-    """The folder that holds the session folders of this user."""
-    base = os.environ.get("MINRAY_TMPDIR") or tempfile.gettempdir()
-    return Path(base) / f"minray-{os.getuid()}"
+def _session_roots() -> set[Path]:
+    """Where session folders of this user may lie: a long TMPDIR is passed over in favour of /tmp."""
+    bases = {os.environ.get(name) or "/tmp" for name in ("MINRAY_TMPDIR", "TMPDIR")} | {"/tmp"}
+    return {Path(base) / f"minray-{os.getuid()}" for base in bases}
 
 
 @contextmanager

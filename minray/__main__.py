@@ -1,0 +1,7 @@
+"""`python -m minray` is the command `minray`."""
+
+import sys
+
+from minray.cli.main import main
+
+sys.exit(main())
