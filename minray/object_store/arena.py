@@ -40,9 +40,11 @@ from minray.object_store.blocks import (
     OWNER_BYTES,
     REUSED,
     REUSED_AT,
+    STACK_MAX_BYTES,
     STATE,
     STATE_AT,
     slab_bytes_of,
+    total_of,
     walk_blocks,
 )
 from minray.object_store.extents import FreeExtents
@@ -51,8 +53,6 @@ from minray.object_store.pages import Buffer, PageWriter
 RequestSlab = Callable[[int], tuple[int, int] | None]
 ReturnSlabs = Callable[[list[tuple[int, int]]], None]
 
-SMALL_STEP_MAX_BYTES = 1 << 10  # payloads up to here: classes of 64 bytes
-STACK_MAX_BYTES = 1 << 20  # up to here: four classes per power of two, kept on stacks when freed
 KEEP_BYTES_MIN = 128 << 20
 KEEP_SHARE = 8
 
@@ -64,16 +64,6 @@ class Block(NamedTuple):
 
     offset: int
     size_bytes: int
-
-
-def total_of(size_bytes: int) -> int:
-    """Bytes that a payload takes in the arena: its size class and the header."""
-    if size_bytes <= SMALL_STEP_MAX_BYTES:
-        return ((size_bytes + 63) & -64) + HEADER_BYTES
-    if size_bytes <= STACK_MAX_BYTES:
-        shift = (size_bytes - 1).bit_length() - 3
-        return (((size_bytes - 1) >> shift) + 1 << shift) + HEADER_BYTES
-    return ((size_bytes + 4095) & -4096) + HEADER_BYTES
 
 
 class Arena:
@@ -127,6 +117,7 @@ class Arena:
         self._extents = FreeExtents()  # of headers: an extent starts where its header does
         self._slabs: set[int] = set()  # offsets of the slabs that are ours
         self._free_bytes = 0
+        self._largest_bytes = 0  # of the blocks freed since the node last asked for memory
         self._trim_above_bytes = self.keep_bytes
         if self._mapping is not None:
             self._writer = PageWriter(self.fd, self._mapping, self._view)  # our page table is new
@@ -240,11 +231,10 @@ class Arena:
                     stack.append(offset)
             else:
                 self._merge(start, total)
+                if total > self._largest_bytes:
+                    self._largest_bytes = total
             if self._free_bytes > self._trim_above_bytes:
-                returned = self._trim(self.keep_bytes)
-                # What is left over may be in pieces that cannot go back: wait until as much again
-                # as half the allowance is free before trying anew.
-                self._trim_above_bytes = max(self.keep_bytes, self._free_bytes + self.keep_bytes // 2)
+                returned = self._trim_to_allowance()
         if returned:
             self._return_slabs(returned)
 
@@ -264,6 +254,7 @@ class Arena:
         """
         with self._lock:
             returned = self._trim(keep_bytes)
+            self._largest_bytes = 0
             self._trim_above_bytes = max(self.keep_bytes, self._free_bytes + self.keep_bytes // 2)
         if returned:
             self._return_slabs(returned)
@@ -356,6 +347,16 @@ class Arena:
                 self._merge(offset - HEADER_BYTES, total)
         self._stacks.clear()
         self._stacked_bytes = 0
+
+    def _trim_to_allowance(self) -> list[tuple[int, int]]:
+        # A program that puts one 800 MB array after the other shall find the pages of the last one
+        # mapped, however small the allowance: the node says when somebody else needs them.
+        allowance = max(self.keep_bytes, self._largest_bytes + self.slab_bytes)
+        returned = self._trim(allowance) if self._free_bytes > allowance else []
+        # What is left over may be in pieces that cannot go back: wait until as much again as half the
+        # allowance is free before trying anew.
+        self._trim_above_bytes = max(allowance, self._free_bytes + allowance // 2)
+        return returned
 
     def _trim(self, keep_bytes: int) -> list[tuple[int, int]]:
         if self._free_bytes <= keep_bytes or not self._slabs:

@@ -31,6 +31,9 @@ SLAB_BYTES_MIN = 256 << 10
 SLAB_BYTES_MAX = 8 << 20
 SLABS_WANTED = 256
 
+SMALL_STEP_MAX_BYTES = 1 << 10  # payloads up to here: classes of 64 bytes
+STACK_MAX_BYTES = 1 << 20  # up to here: four classes per power of two, quickly reused; above: pages of 4 KB
+
 MAGIC = 0x6B636F6C62796172  # "rayblock", little-endian
 FREE = 0
 LIVE = 1
@@ -52,6 +55,16 @@ def slab_bytes_of(capacity_bytes: int) -> int:
     share = capacity_bytes // SLABS_WANTED
     rounded = (share + SLAB_STEP_BYTES - 1) // SLAB_STEP_BYTES * SLAB_STEP_BYTES
     return min(SLAB_BYTES_MAX, max(SLAB_BYTES_MIN, rounded))
+
+
+def total_of(size_bytes: int) -> int:
+    """Bytes that a payload takes in the arena: its size class and the header."""
+    if size_bytes <= SMALL_STEP_MAX_BYTES:
+        return ((size_bytes + 63) & -64) + HEADER_BYTES
+    if size_bytes <= STACK_MAX_BYTES:
+        shift = (size_bytes - 1).bit_length() - 3
+        return (((size_bytes - 1) >> shift) + 1 << shift) + HEADER_BYTES
+    return ((size_bytes + 4095) & -4096) + HEADER_BYTES
 
 
 class BlockInfo(NamedTuple):

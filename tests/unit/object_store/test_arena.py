@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from minray.object_store import blocks, pages
-from minray.object_store.arena import Arena, Block, total_of
+from minray.object_store.arena import Arena, Block
+from minray.object_store.blocks import total_of
 from minray.object_store.slabs import SlabTable
 
 CAPACITY = 8 << 20  # 32 slabs of 256 KB
@@ -223,6 +224,17 @@ def test_freed_memory_beyond_the_allowance_goes_back_by_itself(node: Node) -> No
     assert node.returned
     assert arena.owned_bytes() <= 2 << 20
     arena.check_invariants()
+
+
+def test_the_pages_of_one_object_are_kept_for_the_next_of_its_size(node: Node) -> None:
+    arena = node.arena(keep_bytes=0)
+    for _ in range(3):
+        block = taken(arena, 5_000_000)
+        arena.free(block.offset)
+    assert node.returned == []
+    assert len(node.asked) == 1
+    assert arena.trim() == arena.slab_bytes * len(range(0, 5_000_000, arena.slab_bytes))
+    assert arena.owned_bytes() == 0
 
 
 def test_a_grant_that_overlaps_or_is_no_slab_is_refused(node: Node) -> None:
