@@ -144,7 +144,7 @@ print("this notebook is one of the workers:", os.getpid() in workers)
 # Think of a kitchen with four cooks and sixteen orders. Each row is one worker process: a cook. Each bar
 # is one task: a dish.
 
-# %%
+# %% tags=["picture"]
 view = TimelineView(filter="cook")
 view
 
@@ -359,7 +359,7 @@ print(failure)
 # **A dead worker.** Now something worse. This task kills its own process, with a signal that no program can
 # catch. It does so the first time it runs. The view below shows what the runtime does about it.
 
-# %%
+# %% tags=["picture"]
 rescue = TimelineView(filter="unlucky")
 rescue
 

@@ -16,6 +16,7 @@ A maintainer's tool: it needs jupytext and nbclient, students need neither.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def execute(built: Workbook, folder: Path) -> Workbook:
     import nbclient
     import nbformat
 
-    notebook = nbformat.from_dict(built.content)
+    notebook = nbformat.reads(json.dumps(built.content), as_version=nbformat.NO_CONVERT)
     client = nbclient.NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
@@ -85,16 +86,7 @@ def execute(built: Workbook, folder: Path) -> Workbook:
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
-    return Workbook(_as_json(notebook))
-
-
-def _as_json(notebook: Any) -> dict[str, Any]:
-    import json
-
-    import nbformat
-
-    content: dict[str, Any] = json.loads(nbformat.writes(notebook, version=nbformat.NO_CONVERT))
-    return content
+    return Workbook(json.loads(nbformat.writes(notebook, version=nbformat.NO_CONVERT)))
 
 
 def keep_promised_outputs(executed: Workbook) -> Workbook:

@@ -8,7 +8,7 @@ starts inherits the bounds.
     memory    RLIMIT_DATA: private memory of each process. Shared memory is the object store's, which
               has a limit of its own. (RLIMIT_AS would count that mapping in every worker.)
     CPU       RLIMIT_CPU for each process; the judge watches the wall clock and kills the group.
-    files     no core dumps; a file may not grow beyond `FILE_BYTES_MAX`.
+    files     no core dumps. (RLIMIT_FSIZE would forbid the object store's own memory file.)
 
 It is no sandbox: the program may still read what its user may read. Linux only; elsewhere, and where
 the kernel forbids user namespaces, the result says that the network was not limited.
@@ -21,7 +21,6 @@ import os
 import resource
 import sys
 
-FILE_BYTES_MAX = 2**30
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 
@@ -32,7 +31,6 @@ def limit_resources(memory_bytes: int, cpu_s: int) -> None:
         (resource.RLIMIT_DATA, memory_bytes),
         (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, FILE_BYTES_MAX),
     ):
         _, hard = resource.getrlimit(what)
         allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)

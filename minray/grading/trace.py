@@ -9,13 +9,14 @@ about order and overlap, never about seconds.
                     └─ run ─┴──┐
 
 A trace is a sequence of `minray.base.events` records in order of time; `trace_recorder` makes one.
-"The driver" is the process that calls `get` and never runs a task. A task is matched by its name or
+"The driver" is the process that calls `get` and never runs a task. A `get` that finds all its results
+there has nothing to wait for and may go unrecorded: ask about waiting, not about calls of `get`. A task is matched by its name or
 by the last part of it: "f" finds "make.<locals>.f", "add" finds "Counter.add".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from minray.base.events import (
@@ -130,12 +131,13 @@ def waited_for_unready(trace: Trace) -> int:
     return sum(event.ready < event.count for event in driver_gets(trace, "get"))
 
 
-def producer_of(object_id: str, tasks: Iterable[str]) -> str | None:
-    """The id of the task that returned this object, among `tasks`; None for a `put`.
+_RETURN_DIGITS = 8  # an object's id is its task's id and these: the number of the return value
 
-    An object's id is the id of the task that made it and the number of the return value.
-    """
-    return next((task_id for task_id in tasks if object_id.startswith(task_id)), None)
+
+def producer_of(object_id: str, tasks: Collection[str]) -> str | None:
+    """The id of the task whose (first) return value this object is, if it is among `tasks`."""
+    task_id = object_id[:-_RETURN_DIGITS]
+    return task_id if task_id in tasks else None
 
 
 def fetched_by_driver(trace: Trace, name: str | None = None) -> frozenset[str]:
@@ -143,7 +145,7 @@ def fetched_by_driver(trace: Trace, name: str | None = None) -> frozenset[str]:
 
     A record holds at most 64 object ids, so this is exact for up to 64 references a call.
     """
-    tasks = [event.task_id for event in submissions(trace, name)]
+    tasks = {event.task_id for event in submissions(trace, name)}
     objects = {object_id for event in driver_gets(trace, "get") for object_id in event.object_ids}
     found = (producer_of(object_id, tasks) for object_id in objects)
     return frozenset(task_id for task_id in found if task_id is not None)

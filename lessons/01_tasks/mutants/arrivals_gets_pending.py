@@ -2,7 +2,7 @@
 
 FAILS = (
     "gives them in the order in which the tasks finished",
-    "never calls get on a result that is not ready",
+    "never has to wait in ray.get",
 )
 
 
