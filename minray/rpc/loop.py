@@ -138,11 +138,17 @@ class Loop:
     # ---------------------------------------------------------------- reading
     def poll_once(self, timeout_s: float | None) -> None:
         """The leader's step: wait for events, apply everything that came. `timeout_s` None: no end."""
-        if self.busy or self._timers:
+        if self.busy:
+            timeout_s = TICK_S if timeout_s is None or timeout_s > TICK_S else timeout_s
+        elif self._timers:
             timeout_s = self._bounded(timeout_s)
+        channels = self.channels
         for fd, event in self.epoll.poll(-1 if timeout_s is None else timeout_s, 64):
-            channel = self.channels.get(fd)
+            channel = channels.get(fd)
             if channel is not None:
+                if event == _READ:
+                    self.drain(channel)
+                    continue
                 if event & _WRITE and channel.flush():
                     with contextlib.suppress(OSError, ValueError):
                         self.epoll.modify(fd, _READ)
@@ -156,7 +162,9 @@ class Loop:
                 if reader is not None:
                     reader()
         if self.busy or self._timers:
-            self.tick()
+            now = time.perf_counter()
+            if now - self._ticked_s >= TICK_S * 0.8 or (self._timers and self._timers[0][0] <= now):
+                self.tick()
 
     def _bounded(self, timeout_s: float | None) -> float:
         limit = TICK_S if self.busy else 3600.0

@@ -300,6 +300,7 @@ class ActorSide(CoreState):
             calls.last_flush_s = now
             self._drain_and_flush(calls)
         else:
+            self.corked = True
             self.loop.busy = True
             if self.loop.pump_blocks:
                 self.loop.wake_pump()

@@ -13,6 +13,7 @@ import os
 import pickle
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,9 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         node.handler = self._on_node_message
         self.loop.add(node)
         arena = Arena(arena_fd, welcome.arena_bytes, self.worker_id, self._request_slab, self._return_slabs)
+        # Views that outlive the cluster hold the mapping, which has a descriptor of its own; this one goes
+        # with the arena and not at close(), when a late writer could still meet its number in other use.
+        weakref.finalize(arena, os.close, arena_fd).atexit = False
         self.store = StoreClient(
             arena, self.worker_id, self.config.inline_limit_bytes, lambda: self.ask_node("store"), self._collect
         )
@@ -281,6 +285,7 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
     # ---------------------------------------------------------------- duties
     def flush_all(self) -> None:
         """Send everything that is corked."""
+        self.corked = False
         for group in self.groups.values():
             if group.queue:
                 self.flush(group)

@@ -110,6 +110,7 @@ class CoreState:
         self.deaths: dict[bytes, WorkerDied] = {}
         self.awaiting_cause: dict[bytes, list[Any]] = {}
         self.hungry = False
+        self.corked = False  # something may wait in a queue for its flush
         self.flush_lock = threading.RLock()
         self.waiter_lock = threading.Lock()
         self.dispatch: dict[int, Callable[[Peer, Any], None]] = {}

@@ -17,7 +17,7 @@ from minray.base import events as ev
 from minray.base import ids
 from minray.serialization.values import FAILED
 
-SUBMIT, DISPATCH, DONE, RECORD = range(4)
+SUBMIT, DISPATCH, DONE, RECORD, GET = range(5)
 CHUNK = 8192
 CHUNKS_MAX = 24  # about 200,000 entries
 
@@ -68,6 +68,8 @@ class Recorder:
                 found.append(entry[1])
             elif kind == SUBMIT:
                 found.append(self._submitted(entry))
+            elif kind == GET:
+                found.append(self._got(entry))
             elif kind == DISPATCH:
                 self._dispatched(entry, found)
             else:
@@ -84,6 +86,12 @@ class Recorder:
         return ev.TaskSubmitted(
             now, self._task(number), name, parent, actor.actor_id.hex() if actor is not None else "", arguments
         )
+
+    def _got(self, entry: tuple[Any, ...]) -> ev.Event:
+        _, now, started, what, refs, count, ready, code, line = entry
+        caller = f"{code.co_filename}:{line}" if code is not None else ""
+        shown = tuple(ids.object_id_hex(owner, number) for owner, number in refs)
+        return ev.GetCalled(now, started, what, shown, count, ready, caller, self.owner.hex())
 
     def _dispatched(self, entry: tuple[Any, ...], found: list[ev.Event]) -> None:
         _, now, numbers, worker_id, pid, attempts = entry

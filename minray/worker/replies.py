@@ -265,8 +265,7 @@ class Replies(CoreState):
         if self.hungry or lease.draining:
             self._give_back(lease)
             return
-        lease.progress_s = _perf()
-        if self._rebalance(lease.group):
+        if len(lease.group.leases) > 1 and self._rebalance(lease.group):
             return
         if not self._idle_armed:
             self._idle_armed = True

@@ -24,7 +24,7 @@ from minray.worker.core_state import CoreState, Lease, TaskGroup
 from minray.worker.functions import FunctionRecord
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_ref
 from minray.worker.peer import Peer
-from minray.worker.recorder import DISPATCH, SUBMIT
+from minray.worker.recorder import CHUNK, DISPATCH, SUBMIT
 from minray.worker.wire import EXPORT, TASKS, Call, Slot
 
 BATCH = 128
@@ -86,11 +86,11 @@ class Submission(CoreState):
         queue.append(task)
         if now - group.last_flush_s > CORK_S or len(queue) >= BATCH:
             self.kick(group, now)
-        elif self.loop.pump_blocks:
-            self.loop.busy = True
-            self.loop.wake_pump()
         else:
+            self.corked = True
             self.loop.busy = True
+            if self.loop.pump_blocks:
+                self.loop.wake_pump()
         return ref
 
     def _submit_slowly(
@@ -218,15 +218,33 @@ class Submission(CoreState):
     def kick(self, group: TaskGroup, now: float) -> None:
         """Flush `group`; on the way, apply replies that have come (no thread switch is needed)."""
         group.last_flush_s = now
+        leases = group.leases
+        if len(leases) == 1 and not leases[0].in_flight and len(group.queue) == 1:
+            self._send_single(group, leases[0])
+            if not group.queue:
+                return
         loop = self.loop
         if loop.lead():
             try:
-                for lease in group.leases:
+                for lease in leases:
                     if lease.in_flight:
                         loop.drain(lease.peer.channel)
             finally:
                 loop.leave()
         self.flush(group)
+        if group.queue:
+            self.corked = True
+
+    def _send_single(self, group: TaskGroup, lease: Lease) -> None:
+        """The synchronous case, one task for one idle worker, without the window's arithmetic."""
+        with self.flush_lock:
+            if lease.blocked or lease.draining or lease.peer.gone or lease.in_flight or len(group.queue) != 1:
+                return
+            batch = [group.queue.popleft()]
+            lease.estimate_us = group.average_us.get(batch[0][1], WINDOW_US)
+            self.send_tasks(lease, batch)
+            if group.wanted:
+                self._demand(group)
 
     def flush(self, group: TaskGroup) -> None:
         """Send queued tasks to leased workers as far as their windows allow; ask for more workers."""
@@ -268,13 +286,14 @@ class Submission(CoreState):
         """One frame (or more, when it is large) with `batch`, functions first."""
         peer = lease.peer
         exported = peer.exported
-        for _, function, _ in batch:
-            if function not in exported:
-                self._export(peer, function)
+        for task in batch:
+            if task[1] not in exported:
+                self._export(peer, task[1])
         if not lease.in_flight:
             lease.progress_s = _perf()
             lease.head_left = len(batch)
-            lease.batches.clear()
+            if lease.batches:
+                lease.batches.clear()
             if lease.returned:
                 lease.returned.clear()
         elif not lease.batches:
@@ -286,7 +305,11 @@ class Submission(CoreState):
         if lease.in_flight > 1:
             self.loop.busy = True
         self._note_dispatch(peer, batch)
-        self._send_frames(peer, batch)
+        frame = pickle.dumps((TASKS, batch), 5)
+        if len(frame) > PACKET_BYTES and len(batch) > 1:
+            self._send_frames(peer, batch)
+        else:
+            peer.channel.send_bytes(frame)
 
     def _send_frames(self, peer: Peer, batch: list[Any]) -> None:
         frame = pickle.dumps((TASKS, batch), 5)
@@ -301,8 +324,10 @@ class Submission(CoreState):
         recorder = self.recorder
         if recorder is not None:
             numbers = [task[0] for task in batch]
-            recorder.log.append((DISPATCH, _perf(), numbers, peer.worker_id, peer.pid, self.attempts))
-            recorder.roll()
+            log = recorder.log
+            log.append((DISPATCH, _perf(), numbers, peer.worker_id, peer.pid, self.attempts))
+            if len(log) > CHUNK:
+                recorder.roll()
 
     def _export(self, peer: Peer, function: int) -> None:
         record = self.functions[function]

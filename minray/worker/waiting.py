@@ -25,6 +25,7 @@ from minray.serialization.values import FAILED, PENDING, PICKLED, PLAIN, STORED
 from minray.worker.core_state import CoreState
 from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_ref
+from minray.worker.recorder import GET
 
 _perf = time.perf_counter
 FOLLOW_S = 0.02
@@ -86,11 +87,35 @@ class Waiting(CoreState):
     def get(self, ref: ObjectRef[Any], timeout_s: float | None) -> Any:
         """The value of one reference. Raises: GetTimeoutError, the task's exception, KeyboardInterrupt."""
         if ref.st == PENDING:
-            self._get_pending((ref,), timeout_s)
-        state = ref.st
-        if state == PLAIN:
+            if timeout_s is None and self.executor is None and type(ref) is ObjectRef:
+                self._get_one(ref)
+            if ref.st == PENDING:
+                self._get_pending((ref,), timeout_s)
+        if ref.st == PLAIN:
             return ref.v
         return self.value_of(ref)
+
+    def _get_one(self, ref: ObjectRef[Any]) -> None:
+        """The driver's common case: one own reference, no timeout, nobody else reads."""
+        started = _perf()
+        loop = self.loop
+        if self.corked:
+            self.flush_all()
+        if loop.lead():
+            try:
+                poll_once = loop.poll_once
+                while ref.st == PENDING and not interrupts.pending:
+                    poll_once(None)
+            finally:
+                loop.leave()
+        if ref.st == PENDING and not interrupts.pending:
+            return
+        recorder = self.recorder
+        if recorder is not None:
+            frame = sys._getframe(4)
+            recorder.log.append((GET, _perf(), started, "get", ((ref.owner, ref.n),), 1, 0, frame.f_code, frame.f_lineno))
+        if interrupts.pending:
+            interrupts.raise_pending()
 
     def get_many(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
         """The values, in order."""
@@ -163,10 +188,8 @@ class Waiting(CoreState):
 
     def _note_get(self, what: str, started: float, refs: Sequence[ObjectRef[Any]], ready: int) -> None:
         assert self.recorder is not None
-        shown = tuple(ref.hex() for ref in refs[:64])
-        self.recorder.record(
-            ev.GetCalled(_perf(), started, what, shown, len(refs), ready, _caller(), self.worker_id.hex())
-        )
+        code, line = _caller()
+        self.recorder.log.append((GET, _perf(), started, what, tuple([(ref.owner, ref.n) for ref in refs[:64]]), len(refs), ready, code, line))
         self.recorder.roll()
 
     # ---------------------------------------------------------------- wait
@@ -330,11 +353,9 @@ def _others(refs: list[ObjectRef[Any]], ready: list[ObjectRef[Any]]) -> list[Obj
     return [ref for ref in refs if id(ref) not in gone]
 
 
-def _caller() -> str:
-    """file:line of the innermost frame outside minray."""
+def _caller() -> tuple[Any, int]:
+    """Code and line of the innermost frame outside minray."""
     frame: Any = sys._getframe(3)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("minray."):
         frame = frame.f_back
-    if frame is None:
-        return ""
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return (None, 0) if frame is None else (frame.f_code, frame.f_lineno)
