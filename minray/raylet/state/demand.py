@@ -2,7 +2,8 @@
 
 Queues are by resource shape, never by function: two functions of one shape cannot deadlock each
 other over leases. Two rotations keep it fair: a shape that got something goes behind the other
-shapes, a client that got something goes behind the other clients of its shape.
+shapes, and among the clients of a shape the next is the one whose last grant is longest ago (its
+place is remembered while it wants nothing, so that returning and asking again gains no turn).
 
     (CPU:1)        driver: 40 tasks, worker a: 2 tasks      ← next: driver, then a, then driver, ...
     (CPU:1,GPU:1)  driver: actor Trainer
@@ -52,7 +53,7 @@ class Waiting:
 
 
 class ShapeQueue:
-    """Everybody who waits for one shape; the first client in `clients` is next."""
+    """Everybody who waits for one shape."""
 
     __slots__ = ("shape", "clients", "since_s", "patience_s", "may_reserve_s")
 
@@ -75,6 +76,8 @@ class Demand:
     def __init__(self) -> None:
         self.queues: dict[Shape, ShapeQueue] = {}  # the first shape is next
         self._placed_in: dict[bytes, tuple[Shape, bytes]] = {}  # actor id -> shape, client
+        self._served: dict[bytes, int] = {}  # client -> number of its last grant
+        self._grants = 0
 
     def __bool__(self) -> bool:
         return bool(self.queues)
@@ -118,7 +121,9 @@ class Demand:
     def take(self, shape: Shape, now_s: float) -> tuple[bytes, Placement | None]:
         """The next client of the shape gets one: an actor first, else a lease. Turns move on."""
         queue = self.queues.pop(shape)
-        client_id = next(iter(queue.clients))
+        client_id = min(queue.clients, key=lambda client_id: self._served.get(client_id, 0))
+        self._grants += 1
+        self._served[client_id] = self._grants
         waiting = queue.clients.pop(client_id)
         placement = None
         if waiting.placements:
@@ -128,7 +133,7 @@ class Demand:
             waiting.tasks -= 1
         waiting.since_s, waiting.check_s, waiting.reported = now_s, None, ""
         if waiting.total:
-            queue.clients[client_id] = waiting  # behind the other clients
+            queue.clients[client_id] = waiting
         if queue.clients:
             queue.since_s, queue.patience_s = now_s, FIRST_PATIENCE_S
             queue.may_reserve_s = now_s + RESERVE_AFTER_S
@@ -149,6 +154,7 @@ class Demand:
     def forget_client(self, client_id: bytes) -> None:
         """It is gone, and so are its wishes for leases. Its actors wait on: the GCS knows which of
         them are detached and drops the others one by one."""
+        self._served.pop(client_id, None)
         for shape, queue in list(self.queues.items()):
             waiting = queue.clients.get(client_id)
             if waiting is not None:

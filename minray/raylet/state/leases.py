@@ -129,7 +129,7 @@ class LeaseTable:
         self._hungry: set[bytes] = set()
         self._reserved: Shape | None = None
         self._reserved_until_s = 0.0
-        self._no_start_before_s = 0.0
+        self._paused_until_s = stuck.NEVER  # NEVER: starting workers is not paused
         self._out: list[Command] = []
 
     # -------------------------------------------------------------------------- events: clients
@@ -144,6 +144,7 @@ class LeaseTable:
         self.demand.forget_client(client_id)
         for lease in list(self.leases.values()):
             if lease.client_id == client_id and lease.placement is None:
+                lease.client_id = b""  # nobody's, until its worker is really gone
                 self._kill(lease.worker_id, f"its owner, {who}, ended", now_s)
 
     def demand_changed(self, client_id: bytes, shape: Shape, wanted: int, now_s: float) -> None:
@@ -225,7 +226,7 @@ class LeaseTable:
             self.start_failures += 1
             self.start_error = story
             if self.start_failures >= START_FAILURES_BEFORE_PAUSE:
-                self._no_start_before_s = now_s + START_PAUSE_S
+                self._paused_until_s = now_s + START_PAUSE_S
         lease = self.leases.get(worker.lease_id)
         if lease is not None:
             self._end(lease, worker)
@@ -300,6 +301,11 @@ class LeaseTable:
     def tick(self, now_s: float) -> list[Command]:
         """Deadlines: idle workers, stuck demands, reservations. Then as `settle`."""
         self._out += [RetireWorker(worker.worker_id) for worker in self.pool.expire(now_s)]
+        # Whatever next_deadline_s names must be gone after its time, or the node spins.
+        if now_s >= self._paused_until_s:
+            self._paused_until_s = stuck.NEVER
+        if now_s >= self._reserved_until_s:
+            self._reserved = None
         for queue in list(self.demand.queues.values()):
             for waiting in list(queue.clients.values()):
                 if now_s >= stuck.check_time_s(waiting):
@@ -315,8 +321,8 @@ class LeaseTable:
         queues = self.demand.queues
         for queue in queues.values():
             times += [stuck.check_time_s(waiting) for waiting in queue.clients.values()]
-        if queues and self.start_failures >= START_FAILURES_BEFORE_PAUSE:
-            times.append(self._no_start_before_s)
+        if queues:
+            times.append(self._paused_until_s)
         if self._reserved in queues and len(queues) > 1:
             times.append(self._reserved_until_s)
         earliest = min(times, default=stuck.NEVER)
@@ -405,7 +411,7 @@ class LeaseTable:
 
     # -- workers
     def _start_missing(self, now_s: float) -> None:
-        if self.start_failures >= START_FAILURES_BEFORE_PAUSE and now_s < self._no_start_before_s:
+        if self._paused_until_s != stuck.NEVER:
             return
         left, gpus = self.available.copy(), self.gpus.copy()
         useful = ahead = 0

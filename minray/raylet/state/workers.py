@@ -112,9 +112,10 @@ class WorkerPool:
 
     def expire(self, now_s: float) -> list[Worker]:
         """Idle ones whose time is over become retiring; returns them. Deaf retiring ones become idle."""
-        for worker in [w for w in self.retiring if now_s - w.since_s >= RETIRE_PATIENCE_S]:
+        # Compared exactly as next_deadline_s computes: a rounding apart would be a busy loop.
+        for worker in [w for w in self.retiring if w.since_s + RETIRE_PATIENCE_S <= now_s]:
             self._stays(worker, now_s)
-        old = [worker for worker in self.idle if now_s - worker.since_s >= self.idle_worker_s]
+        old = [worker for worker in self.idle if worker.since_s + self.idle_worker_s <= now_s]
         for worker in old:
             self.idle.remove(worker)
             worker.state, worker.since_s = "retiring", now_s
