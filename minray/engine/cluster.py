@@ -11,6 +11,7 @@ import itertools
 import os
 import pickle
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -216,7 +217,14 @@ def join_driver(config: SessionConfig, node: Any) -> ClusterEngine:
     engine = ClusterEngine(core, node)
     slot.engine = engine
     interrupts.install()
-    os.register_at_fork(after_in_child=lambda: _leave_in_child(engine))
+    known = weakref.ref(engine)  # fork handlers live for ever; the engine need not
+
+    def leave() -> None:
+        left = known()
+        if left is not None:
+            _leave_in_child(left)
+
+    os.register_at_fork(after_in_child=leave)
     return engine
 
 

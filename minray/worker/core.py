@@ -124,8 +124,7 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         node.handler = self._on_node_message
         self.loop.add(node)
         arena = Arena(arena_fd, welcome.arena_bytes, self.worker_id, self._request_slab, self._return_slabs)
-        # Views that outlive the cluster hold the mapping, which has a descriptor of its own; this one goes
-        # with the arena and not at close(), when a late writer could still meet its number in other use.
+        # Goes with the arena and not at close(): a late writer must not meet its number in other use.
         weakref.finalize(arena, os.close, arena_fd).atexit = False
         self.store = StoreClient(
             arena, self.worker_id, self.config.inline_limit_bytes, lambda: self.ask_node("store"), self._collect
@@ -161,6 +160,8 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
             object_ref.core = None
         interrupts.wake_fd = -1
         self.loop.stop()
+        if hasattr(self, "store"):
+            self.store.close()
         for sock in [*self._unproven.values(), self._listener]:
             if sock is not None:
                 sock.close()

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minray.base.errors import ObjectStoreFullError
+from minray.base.errors import ObjectStoreFullError, RaySystemError
 from minray.object_store.arena import Arena
 from minray.object_store.layout import plan
 from minray.object_store.views import read_only_buffers
@@ -48,6 +48,21 @@ class SharedStored(Stored):
             pass
 
 
+class _ClosedArena:
+    """Stands where the arena was after `shutdown()`: late frees are void, everything else is an error."""
+
+    size_bytes = 0
+
+    def free(self, offset: int) -> None:
+        """Nothing: the memory went with the cluster."""
+
+    def trim(self) -> None:
+        """Nothing to give back."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RaySystemError("the cluster of this object was shut down")
+
+
 class StoreClient:
     """One process's access to the arena and to the forms of values."""
 
@@ -59,12 +74,16 @@ class StoreClient:
         ask_store: Callable[[], dict[str, Any]],
         collect: Callable[[], None],
     ) -> None:
-        self.arena = arena
+        self.arena: Arena | _ClosedArena = arena
         self.worker_id = worker_id
         self.inline_limit = inline_limit
         self._ask_store = ask_store
         self._collect = collect  # frees what is queued to be freed
         self.ended: deque[tuple[Any, tuple[Any, ...], int]] = deque()
+
+    def close(self) -> None:
+        """Let go of the arena: functions and refs that a program keeps must not keep its memory too."""
+        self.arena = _ClosedArena()
 
     # ---------------------------------------------------------------- value -> form
     def seal(self, value: Any, owner: bytes | None = None) -> tuple[int, Any, list[Any]]:
