@@ -63,7 +63,11 @@ def test_users_tests_with_leaks_fail_and_say_what_leaked(tmp_path: Path) -> None
     done = subprocess.run(
         [*command, "--strict-markers", "test_program.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(minray.__file__).parents[1])},
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(Path(minray.__file__).parents[1]),
+        },
         capture_output=True,
         text=True,
         timeout=100,
