@@ -7,12 +7,21 @@ import os
 from typing import Any
 
 from minray.api.init import auto_init
+from minray.base.errors import RaySystemError
 from minray.engine.seam import RunningTask, slot
 from minray.record.timeline import chrome_trace
+from minray.worker.task_context import current_task
 
 
 def _engine() -> Any:
     return slot.engine if slot.engine is not None else auto_init()
+
+
+def _running() -> Any:
+    """Questions about the cluster do not start one, as in Ray. Raises: RaySystemError."""
+    if slot.engine is None:
+        raise RaySystemError("minray has not been started yet: call minray.init() before this question.")
+    return slot.engine
 
 
 class RuntimeContext:
@@ -70,16 +79,19 @@ class RuntimeContext:
     @property
     def current_actor(self) -> Any:
         """A handle of the running actor. Raises: RuntimeError outside actors."""
-        from minray.api.actor_class import get_actor
+        from minray.api.actor_class import ActorHandle, get_actor, make_actor_class
 
         now = self._now()
         if not now.actor_id:
             raise RuntimeError("This method is only available in an actor.")
         if now.actor_name:
             return get_actor(now.actor_name, now.namespace)
-        found = self._engine.ask("actor_info", bytes.fromhex(now.actor_id))
-        del found
-        raise RuntimeError("current_actor needs a named actor in this version of minray.")
+        task = current_task()
+        instance = task.actor.instance if task is not None and task.actor is not None else None
+        if instance is None:
+            raise RuntimeError("current_actor is known once the constructor has returned; or name the actor.")
+        info = make_actor_class(type(instance), {})._handle_info()
+        return ActorHandle(bytes.fromhex(now.actor_id), info, None)
 
     @property
     def gcs_address(self) -> str:
@@ -116,17 +128,17 @@ def get_runtime_context() -> RuntimeContext:
 
 def nodes() -> list[dict[str, Any]]:
     """One dictionary a node, with Ray's keys."""
-    return _engine().ask("nodes")  # type: ignore[no-any-return]
+    return _running().ask("nodes")  # type: ignore[no-any-return]
 
 
 def cluster_resources() -> dict[str, float]:
     """What all nodes have."""
-    return _engine().ask("cluster_resources")  # type: ignore[no-any-return]
+    return _running().ask("cluster_resources")  # type: ignore[no-any-return]
 
 
 def available_resources() -> dict[str, float]:
     """What nobody holds at this moment."""
-    return _engine().ask("available_resources")  # type: ignore[no-any-return]
+    return _running().ask("available_resources")  # type: ignore[no-any-return]
 
 
 def get_gpu_ids() -> list[int]:
@@ -136,7 +148,7 @@ def get_gpu_ids() -> list[int]:
 
 def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
     """All recorded tasks as Chrome/Perfetto trace events; written to `filename` as JSON if given."""
-    trace = chrome_trace(_engine().events(0).events)
+    trace = chrome_trace(_running().events(0).events)
     if filename is None:
         return trace
     with open(filename, "w", encoding="utf-8") as file:

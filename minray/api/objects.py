@@ -48,8 +48,8 @@ def _make(target: Any, options: dict[str, Any]) -> RemoteFunction | ActorClass:
 def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bool = False) -> Any:
     """The value of a reference, or the values of a list of references, in order.
 
-    timeout: seconds; None waits without end, 0 only looks. Raises: GetTimeoutError, ValueError for
-    anything that is not a reference, and the exception of a task that failed.
+    timeout: seconds; None waits without end, 0 only looks. Raises: GetTimeoutError, the exception of a
+    task that failed, ValueError for neither reference nor list, TypeError for such an element of a list.
     """
     engine = _engine()
     if isinstance(object_refs, ObjectRef):
@@ -59,16 +59,13 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
     if isinstance(object_refs, list):
         for ref in object_refs:
             if not isinstance(ref, ObjectRef):
-                raise ValueError(
-                    f"Invalid type of object refs, {type(ref)}, is given: 'object_refs' must either be an ObjectRef "
-                    "or a list of ObjectRefs."
-                )
+                # Ray's two answers: a wrong whole is a ValueError (below), a wrong element a TypeError.
+                raise TypeError(f"Attempting to call `get` on the value {ref!r}, which is not an ObjectRef.")
         if timeout is not None:
             _check_timeout(timeout)
         if not object_refs:
             return []
-        values = engine.get(object_refs, timeout)
-        return values
+        return engine.get(object_refs, timeout)
     if engine.resolved_argument(object_refs):
         return object_refs  # a task that gets its own argument, which came resolved: see TOUR, spellings
     note_get(object_refs)
