@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minray.base.events import Event
+from minray.grading.trace import without_stragglers
 from minray.grading.trace_recorder import current_source, traced
 from minray.grading.wire import plain
 
@@ -158,7 +159,7 @@ def run_trial(trial: Trial, function: Callable[..., Any], ray: Any, arguments: A
             value = plain(trial.call(function, ray, arguments))
         except Exception as error:  # whatever the student's code raises is one line on the card
             error_line = f"it raised {one_line(error)}"
-    return Attempt(arguments, value, error_line, tuple(trace) if recorded else None)
+    return Attempt(arguments, value, error_line, without_stragglers(trace) if recorded else None)
 
 
 def one_line(problem: BaseException | str) -> str:

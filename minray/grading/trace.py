@@ -10,8 +10,9 @@ about order and overlap, never about seconds.
 
 A trace is a sequence of `minray.base.events` records in order of time; `trace_recorder` makes one.
 "The driver" is the process that calls `get` and never runs a task. A `get` that finds all its results
-there has nothing to wait for and may go unrecorded: ask about waiting, not about calls of `get`. A task is matched by its name or
-by the last part of it: "f" finds "make.<locals>.f", "add" finds "Counter.add".
+there has nothing to wait for and may go unrecorded: ask about waiting, not about calls of `get`. A
+task is matched by its name or by the last part of it: "f" finds "make.<locals>.f", "add" finds
+"Counter.add".
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ Trace = Sequence[Event]
 def has_name(recorded: str, name: str | None) -> bool:
     """Is `recorded` the task that a reader calls `name`? None matches every task."""
     return name is None or recorded == name or recorded.endswith("." + name)
+
+
+def without_stragglers(trace: Trace) -> tuple[Event, ...]:
+    """The trace without tasks that were submitted before it began: an earlier cell's, still running."""
+    ours = {event.task_id for event in trace if isinstance(event, TaskSubmitted)}
+    of_tasks = (TaskDispatched, TaskFinished, TaskRetried)
+    return tuple(event for event in trace if not isinstance(event, of_tasks) or event.task_id in ours)
 
 
 def tasks_named(trace: Trace, name: str | None = None) -> tuple[TaskFinished, ...]:

@@ -154,3 +154,9 @@ def test_puts_are_found_by_size() -> None:
 def test_retries_and_processes_are_those_of_the_named_task() -> None:
     trace = [TaskRetried(0, "a", "f", 1, "worker died"), TaskRetried(0, "b", "g", 1, "x"), run(0, 1, "a")]
     assert [r.task_id for r in t.retried(trace, "f")] == ["a"] and t.processes_of(trace, "f") == {100}
+
+
+def test_a_task_of_an_earlier_cell_is_no_part_of_this_story() -> None:
+    late = [run(0, 5, "old"), TaskDispatched(0, "old", WORKER, 1, 0), TaskRetried(0, "old", "f", 1, "x")]
+    ours = [submit(1, "a"), run(2, 3, "a"), get(2, "a")]
+    assert t.without_stragglers([*late, *ours]) == tuple(ours)
