@@ -40,7 +40,36 @@ _HOMES = {
 }
 _MODULES = ("actor", "exceptions", "util", "testing", "widgets", "as_ray", "grading")
 
-__all__ = [*sorted(_HOMES), "actor", "exceptions", "util"]
+__all__ = [  # spelled out, not computed: type checkers and readers do not run code
+    "ActorClass",
+    "ActorHandle",
+    "ActorID",
+    "JobID",
+    "NodeID",
+    "ObjectRef",
+    "TaskID",
+    "WorkerID",
+    "actor",
+    "available_resources",
+    "cluster_resources",
+    "exceptions",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "method",
+    "nodes",
+    "put",
+    "remote",
+    "show",
+    "shutdown",
+    "timeline",
+    "util",
+    "wait",
+]
 
 if TYPE_CHECKING:
     from minray import actor, exceptions, util

@@ -1,4 +1,4 @@
-"""`minray.actor`: what Ray offers under `ray.actor`."""
+"""What does Ray offer under `ray.actor`? The same names, from where they live here."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The public verbs (`remote`, `get`, `put`, `wait`, ...): they validate, build specs and call the engine."""

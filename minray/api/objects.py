@@ -1,4 +1,4 @@
-"""`remote`, `get`, `put`, `wait`: the verbs.
+"""What do `remote`, `get`, `put` and `wait` accept, and what do they refuse?
 
 They validate as Ray does, to the wording where programs match on it, and call the engine.
 """

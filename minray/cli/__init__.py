@@ -1,0 +1,1 @@
+"""The command `minray`: one module a subcommand."""

@@ -1,0 +1,1 @@
+"""Global control: which actors, names and jobs exist. Decisions in `state`, questions answered by `service`."""

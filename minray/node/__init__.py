@@ -1,0 +1,1 @@
+"""A node's processes: how they are started, where they keep their session, how they end."""

@@ -1,0 +1,1 @@
+"""Values, functions and errors as bytes: pickle 5 with out-of-band buffers, cloudpickle where it must be."""

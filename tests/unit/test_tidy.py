@@ -28,7 +28,13 @@ LONG_MODULES: dict[str, str] = {
 }
 
 # The public names of `import minray as ray`. A change here is a change for users: CHANGELOG.md says so.
-PUBLIC_API: frozenset[str] = frozenset()
+PUBLIC_API = frozenset(
+    """
+    ActorClass ActorHandle ActorID JobID NodeID ObjectRef TaskID WorkerID actor available_resources
+    cluster_resources exceptions get get_actor get_gpu_ids get_runtime_context init is_initialized kill
+    method nodes put remote show shutdown timeline util wait
+    """.split()
+)
 
 # What a plain `import minray` must not pay for.
 HEAVY = ("numpy", "pandas", "pyarrow", "torch", "grpc", "IPython", "plotly", "anywidget", "asyncio", "rich")

@@ -1,0 +1,1 @@
+"""What an owner decides without doing any input or output."""
