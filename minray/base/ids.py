@@ -62,7 +62,7 @@ class _HexId:
         return not self._raw.strip(b"\xff")
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._raw == self._raw  # type: ignore[attr-defined]
+        return type(other) is type(self) and other._raw == self._raw
 
     def __hash__(self) -> int:
         return hash((type(self).__name__, self._raw))

@@ -116,11 +116,12 @@ class Connections:
         hello = channel.peer
         assert hello is not None
         if hello.role in ASK_ROLES:
-            client = self.clients.get(hello.worker_id)
-            if client is None:
+            known = self.clients.get(hello.worker_id)
+            if known is None:
                 return False
-            client.asking.add(channel)
-            self._watch(channel, lambda _: self._read_questions(client, channel))
+            asker: Client = known
+            asker.asking.add(channel)
+            self._watch(channel, lambda _: self._read_questions(asker, channel))
             return True
         if hello.role not in ROLES:
             return False

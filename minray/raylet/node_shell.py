@@ -18,6 +18,7 @@ from minray.base.config import SessionConfig
 from minray.base.messages import (
     Ask,
     EventsShipped,
+    EventsWanted,
     Hello,
     LeaseDemand,
     LeaseReturned,
@@ -110,6 +111,7 @@ class NodeShell:
             OrphansFreed: lambda c, m: self.store.free_orphans(m.offsets),
             LogLines: self._forward,
             EventsShipped: self._forward,
+            EventsWanted: self._to_workers,
         }
         self.questions: dict[str, Callable[[bytes, Any], Any]] = {
             "slab": self._ask_slab,
@@ -201,7 +203,12 @@ class NodeShell:
             self.loop.call_later(DISCONNECTED_PATIENCE_S, lambda: self.zygote.kill(client.worker_id))
             return
         ended = client.channel
-        self.loop.call_later(RECONNECT_S, lambda: client.channel is ended and self._driver_gone(client))
+
+        def gone_unless_back() -> None:
+            if client.channel is ended:
+                self._driver_gone(client)
+
+        self.loop.call_later(RECONNECT_S, gone_unless_back)
 
     def send(self, client_id: bytes, message: Any) -> None:
         """Send to a driver or worker; nothing happens if it is gone."""
@@ -222,6 +229,12 @@ class NodeShell:
             if client.role == "driver" and client.worker_id != client_id:
                 if len(client.channel.outbox) < FORWARD_BACKLOG_MAX:
                     client.channel.send_bytes(payload)
+
+    def _to_workers(self, client_id: bytes, message: Any) -> None:
+        payload = pickle.dumps(message, 5)
+        for client in self.clients.values():
+            if client.role == "worker" and len(client.channel.outbox) < FORWARD_BACKLOG_MAX:
+                client.channel.send_bytes(payload)
 
     # ----------------------------------------------------------------------------------- drivers
     def _watch_driver(self, client: Client) -> None:
