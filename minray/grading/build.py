@@ -97,10 +97,7 @@ def keep_promised_outputs(executed: Workbook) -> Workbook:
         picture = PICTURE_TAG in cell["metadata"].get("tags", [])
         if not picture and not is_checked(cell):
             cell["outputs"] = []
-        cell["execution_count"] = None
         for output in cell["outputs"]:
-            if "execution_count" in output:
-                output["execution_count"] = None
             if "data" in output:
                 output["data"].pop("application/vnd.jupyter.widget-view+json", None)
     return executed
