@@ -13,7 +13,7 @@ The life of a task's error:
 
 A cause that cannot be pickled, or cannot be read back, is replaced by a `RayError` that keeps its
 type, its message and the reason; the traceback's text always arrives. A traceback shows user code
-only: frames of minray itself are left out unless nothing else remains.
+only: frames of minray itself are left out, but for the last one if nothing else remains.
 """
 
 from __future__ import annotations
@@ -395,8 +395,13 @@ def _trim(tree: traceback.TracebackException) -> None:
 
 
 def _visible_frames(stack: traceback.StackSummary) -> traceback.StackSummary:
-    visible = [frame for frame in stack if not frame.filename.startswith(_PACKAGE_DIR)]
-    return traceback.StackSummary.from_list(visible) if visible else stack
+    visible = [frame for frame in stack if not _is_machinery(frame.filename)]
+    # All of it ours, for example a result that cannot be pickled: one line tells where.
+    return traceback.StackSummary.from_list(visible or stack[-1:])
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith(_PACKAGE_DIR) or f"{os.sep}cloudpickle{os.sep}" in filename
 
 
 def _without_package_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
@@ -405,7 +410,7 @@ def _without_package_frames(tb: types.TracebackType | None) -> types.TracebackTy
     node = tb
     while node is not None:
         name = node.tb_frame.f_code.co_filename
-        if not name.startswith(_PACKAGE_DIR) and f"{os.sep}IPython{os.sep}" not in name:
+        if not _is_machinery(name) and f"{os.sep}IPython{os.sep}" not in name:
             kept.append(node)
         node = node.tb_next
     chain: types.TracebackType | None = None
@@ -414,22 +419,39 @@ def _without_package_frames(tb: types.TracebackType | None) -> types.TracebackTy
     return chain if chain is not None else tb
 
 
-_FRAME_LINE = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in .+$')
+_FRAME_LINE = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in (?P<name>.+)$')
 
 
 def _with_local_sources(text: str) -> str:
     """Add the source lines that only this process knows: a worker has no file for a notebook's cell."""
     lines = text.split("\n")
+    cell_of = _cell_names()
     shown: list[str] = []
     for index, line in enumerate(lines):
-        shown.append(line)
         match = _FRAME_LINE.match(line)
-        has_source = index + 1 < len(lines) and lines[index + 1].startswith("    ")
-        if match and not has_source:
+        if match is None:
+            shown.append(line)
+            continue
+        cell = cell_of(match["file"])
+        shown.append(f"  {cell}, line {match['line']}, in {match['name']}" if cell else line)
+        if not (index + 1 < len(lines) and lines[index + 1].startswith("    ")):
             source = linecache.getline(match["file"], int(match["line"])).strip()
             if source:
                 shown.append(f"    {source}")
     return "\n".join(shown)
+
+
+def _cell_names() -> Callable[[str], str]:
+    """In a notebook: from a cell's file name to "Cell In[3]", as its own tracebacks call it; else to ""."""
+    shell_of = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = shell_of() if shell_of is not None else None
+    naming = getattr(getattr(shell, "compile", None), "format_code_name", None)
+
+    def name(filename: str) -> str:
+        parts = naming(filename) if naming is not None else None
+        return " ".join(parts) if parts else ""
+
+    return name
 
 
 # --- workers, actors --------------------------------------------------------------------------

@@ -228,6 +228,14 @@ class EventsShipped(NamedTuple):
     batch: bytes
 
 
+class EventsWanted(NamedTuple):
+    """driver -> node -> workers: somebody reads; ship what was recorded since you last did.
+
+    Events are kept where they happened until then: shipping them unasked would cost every nested
+    task ten times its recording.
+    """
+
+
 class Shutdown(NamedTuple):
     """node -> client: the cluster ends; a worker exits at once."""
 

@@ -167,6 +167,11 @@ class ClusterEngine:
         """See the seam."""
         return self.core.events(cursor)
 
+    def all_events(self) -> EventPage:
+        """Everything recorded, what workers keep included."""
+        self.core.gather_events()
+        return self.core.events(0)
+
     def running(self) -> RunningTask:
         """See the seam."""
         core = self.core

@@ -99,6 +99,9 @@ class Engine(Protocol):
     def events(self, cursor: int) -> EventPage:
         """What happened since `cursor` (0: the start)."""
 
+    def all_events(self) -> EventPage:
+        """Everything recorded in all processes (waits shortly for them)."""
+
     def running(self) -> RunningTask:
         """Who am I?"""
 

@@ -20,7 +20,7 @@ import minray
 from minray.base.config import SessionConfig
 from minray.node.session_dir import process_start_time, remove_session_dir, write_session
 
-WORKER_ENTRY = "minray.worker.main:run_worker"
+WORKER_ENTRY = "minray.engine.worker_process:run_worker"
 _COMMAND = "import sys; sys.path.insert(0, sys.argv[1]); from minray.node.process import main; main(int(sys.argv[2]))"
 
 

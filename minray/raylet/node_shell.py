@@ -119,6 +119,7 @@ class NodeShell:
             "available_resources": lambda c, _: table.available.in_units(),
             "nodes": lambda c, _: [self._node_row()],
             "store": lambda c, _: self.store.report(),
+            "state": lambda c, _: {"workers": self._worker_rows()},
         }
         self._commands: dict[type, Callable[[Any], None]] = {
             lease_commands.Send: lambda c: self.send(c.client_id, c.message),
@@ -229,6 +230,13 @@ class NodeShell:
             if client.role == "driver" and client.worker_id != client_id:
                 if len(client.channel.outbox) < FORWARD_BACKLOG_MAX:
                     client.channel.send_bytes(payload)
+
+    def _worker_rows(self) -> list[dict[str, Any]]:
+        return [
+            {"worker_id": client.worker_id.hex(), "pid": client.pid, "role": client.role}
+            for client in self.clients.values()
+            if client.role == "worker"
+        ]
 
     def _to_workers(self, client_id: bytes, message: Any) -> None:
         payload = pickle.dumps(message, 5)

@@ -192,7 +192,7 @@ class ActorSide(CoreState):
         calls = self.actors.get(actor_id)
         if calls is None:
             calls = self.actors[actor_id] = ActorCalls(self, actor_id, class_name, max_task_retries, max_pending)
-        return calls  # type: ignore[no-any-return]
+        return calls
 
     def count_retry(self, number: int, name: str, reason: str) -> None:
         """Note one more attempt (see Replies)."""

@@ -6,21 +6,18 @@ Three ways to serve calls, chosen by the class and `max_concurrency`:
 
     ordered    the executor's main loop, one call at a time
     threaded   a pool of `max_concurrency` threads, started in order
-    async      any `async def` method: an event loop on the main thread, which then leads the I/O loop
-               for good; at most `max_concurrency` (default 1000) calls are under way
+    async      any `async def` method: an event loop on the main thread (`minray.worker.async_actor`)
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import os
 import pickle
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minray.base.errors import AsyncioActorExit, capture
 from minray.base.messages import ActorExiting, ActorInitFailed, ActorReady, BecomeActor
@@ -28,8 +25,13 @@ from minray.serialization.errors import dump_error
 from minray.serialization.functions import load_code
 from minray.worker.executor import ActorExit, Executor, show_gpus
 from minray.worker.peer import Peer
-from minray.worker.task_context import TaskContext, running, running_async
+from minray.worker.task_context import TaskContext, running
 from minray.worker.wire import Call
+
+if TYPE_CHECKING:  # imported by those who need them: asyncio alone costs 30 ms
+    from concurrent.futures import ThreadPoolExecutor
+
+    from minray.worker.async_actor import AsyncService
 
 ASYNC_CONCURRENCY = 1000
 _perf = time.perf_counter
@@ -55,14 +57,12 @@ class ActorHost:
         self.instance: Any = None
         self._methods: dict[str, Any] = {}
         self.concurrent = False
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.is_async = False
+        self.service: AsyncService | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._backlog: deque[tuple[Peer, Any]] = deque()
         self._active = 0
         self._limit = 1
-        self._dirty: set[Peer] = set()
-        self._flush_due = False
-        self._tick_handle: asyncio.TimerHandle | None = None
         self.draining = False
         self._context = TaskContext(_Creator(self.owner), 0, "__init__", self)
 
@@ -88,13 +88,10 @@ class ActorHost:
             self.instance = cls.__new__(cls)
             executor.actor = self
             if self.is_async:
-                self.loop = asyncio.new_event_loop()
-                asyncio.set_event_loop(self.loop)
-                token = running_async.set(self._context)
-                try:
-                    self.loop.run_until_complete(self._construct_async(args, kwargs))
-                finally:
-                    running_async.reset(token)
+                from minray.worker.async_actor import AsyncService
+
+                self.service = AsyncService(self, self._limit)
+                self.service.construct(self._context, args, kwargs)
             else:
                 self.instance.__init__(*args, **kwargs)
             args = kwargs = ()  # type: ignore[assignment]
@@ -109,11 +106,6 @@ class ActorHost:
         executor.output.ship(None)
         self.core.tell_node(ActorReady(self.actor_id))
         return True
-
-    async def _construct_async(self, args: Any, kwargs: Any) -> None:
-        result = self.instance.__init__(*args, **kwargs)
-        if inspect.isawaitable(result):
-            await result
 
     def core_peer(self) -> Peer:
         """The creator as a peer that is not on a connection (its handles are counted by token)."""
@@ -163,21 +155,23 @@ class ActorHost:
     # ---------------------------------------------------------------- threaded and async service
     def accept(self, peer: Peer, batch: list[Any]) -> None:
         """Calls of a concurrent actor arrived (called by whoever leads)."""
+        if self.service is not None:
+            self.service.accept(peer, batch)
+            return
         for task in batch:
             self._backlog.append((peer, task))
-        if self.loop is not None:
-            self._start_async()
-        else:
-            self._start_threads()
+        self._start_threads()
 
     def serve(self) -> None:
         """Serve a concurrent actor until it ends (main thread)."""
-        if self.loop is None:
-            self._pool = ThreadPoolExecutor(self._limit, thread_name_prefix=self.class_name)
-            self._start_threads()
-            self._lead_until_drained()
-        else:
-            self._serve_async(self.loop)
+        if self.service is not None:
+            self.service.serve()
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._pool = ThreadPoolExecutor(self._limit, thread_name_prefix=self.class_name)
+        self._start_threads()
+        self._lead_until_drained()
 
     def _lead_until_drained(self) -> None:
         loop = self.core.loop
@@ -227,102 +221,14 @@ class ActorHost:
             return executor.failure(context, error)
         return executor.run_call(peer, target, payload)
 
-    # ---------------------------------------------------------------- async
-    def _serve_async(self, loop: asyncio.AbstractEventLoop) -> None:
-        io = self.core.loop
-        while not io.lead():
-            io.leadership.acquire()
-            io.leave()
-        # From here on the event loop reads: other threads follow, and wake it through the eventfd.
-        io.pump_blocks = True
-        loop.add_reader(io.epoll.fileno(), self._readable)
-        loop.call_soon(self._readable)
-        loop.call_soon(self._start_async)
-        loop.run_forever()
-
-    def _readable(self) -> None:
-        io = self.core.loop
-        io.poll_once(0)
-        self._arm_tick()
-        if self.draining and not self._active and not self._backlog:
-            assert self.loop is not None
-            self.loop.call_soon(self.end, "its last handle is gone")
-
-    def _arm_tick(self) -> None:
-        io = self.core.loop
-        if (io.busy or io._timers) and self._tick_handle is None:
-            assert self.loop is not None
-            bounded = io._bounded(None)
-            self._tick_handle = self.loop.call_later(0.005 if bounded is None else max(0.001, bounded), self._tick)
-
-    def _tick(self) -> None:
-        self._tick_handle = None
-        self.core.loop.tick()
-        self._arm_tick()
-
-    def _start_async(self) -> None:
-        loop = self.loop
-        assert loop is not None
-        if not loop.is_running():
-            return
-        while self._backlog and self._active < self._limit:
-            peer, task = self._backlog.popleft()
-            self._active += 1
-            loop.create_task(self._run_async(peer, task))
-
-    async def _run_async(self, peer: Peer, task: Any) -> None:
-        number, name, payload = task
-        context = TaskContext(peer, number, name, self)
-        running_async.set(context)
-        made: list[Any] = []
-        t0 = _perf()
-        try:
-            target = self.method(name)
-            returns = 1
-            if type(payload) is tuple:
-                value = target(*payload)
-            elif type(payload) is bytes:
-                args, kwargs = pickle.loads(payload)
-                value = target(*args, **kwargs)
-            else:
-                args, kwargs = self.executor.open_arguments(payload, made)
-                returns = payload.returns
-                value = target(*args, **kwargs)
-                args = kwargs = None
-            if inspect.isawaitable(value):
-                value = await value
-            state, form = self.executor.results(peer, value, returns)
-        except BaseException as error:
-            state, form = self.executor.failure(context, error)
-        value = None
-        if made:
-            self.executor.settle_borrows(peer, made)
-        peer.out.append((number, state, form, t0, _perf()))
-        self._active -= 1
-        self._dirty.add(peer)
-        if not self._flush_due:
-            self._flush_due = True
-            assert self.loop is not None
-            self.loop.call_soon(self._flush)
-        if self._backlog:
-            self._start_async()
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        dirty, self._dirty = self._dirty, set()
-        for peer in dirty:
-            self.executor.flush_replies(peer)
-        if self.draining and not self._active and not self._backlog:
-            self.end("its last handle is gone")
-
     # ---------------------------------------------------------------- the end
     def drain(self) -> None:
         """No handle is left: finish what has arrived, then end."""
         self.draining = True
         if not self.concurrent:
             self.executor.on_idle = lambda: self.end("its last handle is gone")
-        elif self.loop is not None and self.loop.is_running():
-            self.loop.call_soon_threadsafe(self._readable)
+        elif self.service is not None:
+            self.service.wake()
 
     def end(self, reason: str) -> None:
         """Tell the node and exit; finished replies leave first."""

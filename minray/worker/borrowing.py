@@ -333,7 +333,7 @@ class Borrowing(CoreState):
             except IndexError:
                 break
             if refs is None:
-                self.actor_out_of_scope(block)  # type: ignore[attr-defined]
+                self.actor_out_of_scope(block)
                 continue
             for ref in refs:
                 self.unpin(ref)

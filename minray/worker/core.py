@@ -27,6 +27,7 @@ from minray.base.messages import (
     CapacityWanted,
     DemandStuck,
     EventsShipped,
+    EventsWanted,
     Hello,
     LeaseGranted,
     LogLines,
@@ -52,7 +53,8 @@ from minray.worker.store import StoreClient
 from minray.worker.submission import Submission
 from minray.worker.waiting import Waiting
 
-SHIP_EVENTS_S = 0.1
+SHIP_EVENTS = 500  # in one message
+EVENTS_WAIT_S = 0.3
 
 
 class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
@@ -82,6 +84,7 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
             StoreTrim: self._trim_store,
             LogLines: lambda message: self.on_log(message),
             EventsShipped: self._merge_events,
+            EventsWanted: lambda message: self.ship_events(),
             Shutdown: self._node_ended,
         }
         self.dispatch = {
@@ -104,7 +107,7 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         self._question: Channel | None = None
         self._question_lock = threading.Lock()
         self._shipped = 0
-        self._ship_armed = False
+        self._shippers: set[bytes] = set()
         self.node_lost = ""
 
     # ---------------------------------------------------------------- joining
@@ -296,9 +299,6 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         again = self.check_stalls()
         again = self.flush_actors() or again
         self._collect()
-        if not self.is_driver and self.recorder is not None and not self._ship_armed:
-            self._ship_armed = True
-            self.loop.call_later(SHIP_EVENTS_S, self.ship_events)
         return again
 
     def _collect(self) -> None:
@@ -308,28 +308,47 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
             self.free_ended()
 
     def ship_events(self) -> None:
-        """Send this worker's own events to the drivers."""
-        self._ship_armed = False
+        """Send this worker's own events to the drivers (asked by one, or before a deliberate end)."""
         recorder = self.recorder
         if recorder is None:
             return
         page = recorder.read(self._shipped)
         self._shipped = page.cursor
-        for start in range(0, len(page.events), 500):
-            batch = ForeignEvents.pack(page.events[start : start + 500])
+        for start in range(0, max(1, len(page.events)), SHIP_EVENTS):
+            batch = ForeignEvents.pack(page.events[start : start + SHIP_EVENTS])
             self.tell_node(EventsShipped(self.worker_id, batch))
 
     def _merge_events(self, message: EventsShipped) -> None:
+        self._shippers.discard(message.worker_id)
         if self.recorder is not None:
             for event in ForeignEvents.unpack(message.batch):
                 self.recorder.record(event)
             self.recorder.roll()
 
     def events(self, cursor: int) -> ev.EventPage:
-        """Recorded events after `cursor`."""
+        """Recorded events after `cursor`; asks the workers for theirs, which come with a later read."""
         if self.recorder is None:
             return ev.EventPage((), 0, 0)
+        if self.is_driver:
+            self.tell_node(EventsWanted())
         return self.recorder.read(cursor)
+
+    def gather_events(self) -> None:
+        """Wait shortly until the workers have shipped what they recorded (before a whole timeline)."""
+        if self.recorder is None or not self.is_driver:
+            return
+        state = self.ask_node("state")
+        self._shippers = {bytes.fromhex(row["worker_id"]) for row in state["workers"]}
+        self.tell_node(EventsWanted())
+        deadline = time.perf_counter() + EVENTS_WAIT_S
+        while self._shippers and time.perf_counter() < deadline:
+            if self.loop.lead():
+                try:
+                    self.loop.poll_once(0.02)
+                finally:
+                    self.loop.leave()
+            else:
+                time.sleep(0.002)
 
     def _function_name(self, function: Any, actor: Any) -> str:
         if actor is not None:

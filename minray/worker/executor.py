@@ -205,7 +205,7 @@ class Executor:
             result = self.results(peer, value, call.returns)
         except BaseException as error:
             result = self.failure(running.task, error)
-        args = kwargs = value = None
+        args, kwargs, value = (), {}, None
         if running.task is not None:
             running.task.resolved = None
         self.settle_borrows(peer, made)

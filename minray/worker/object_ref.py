@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minray.base import ids
 from minray.serialization.values import PENDING, collecting
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 

@@ -75,8 +75,8 @@ class WorkerOutput:
     def watch_idle(self, busy: Callable[[], bool]) -> None:
         """Start the thread that ships what is printed outside tasks (only once something printed)."""
         self._idle_busy = busy
-        sys.stdout = _Noticing(sys.stdout, self._noticed)  # type: ignore[assignment]
-        sys.stderr = _Noticing(sys.stderr, self._noticed)  # type: ignore[assignment]
+        sys.stdout = _Noticing(sys.stdout, self._noticed)
+        sys.stderr = _Noticing(sys.stderr, self._noticed)
         self._event = threading.Event()
         self._thread: threading.Thread | None = None
 

@@ -51,4 +51,4 @@ class Call(NamedTuple):
 class Slot(NamedTuple):
     """Stands for the i-th resolved reference among the arguments."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls here

@@ -12,7 +12,8 @@ import threading
 from typing import Any
 
 from minray.base.boot import WorkerBoot
-from minray.base.messages import BecomeActor, DrainActor
+from minray.base.messages import BecomeActor, DrainActor, RetireRefused, RetireWorker
+from minray.engine.cluster import adopt_worker
 from minray.worker import wire
 from minray.worker.actor_host import ActorHost
 from minray.worker.core import CoreWorker
@@ -42,6 +43,7 @@ def run_worker(boot: WorkerBoot) -> None:
     core.on_shutdown = lambda reason: os._exit(0)
     core.on_warning = lambda key, text: print(text, file=sys.stderr, flush=True)
     core.node_messages[BecomeActor] = lambda message: _become(executor, message)
+    core.node_messages[RetireWorker] = lambda message: _retire(executor)
     core.node_messages[DrainActor] = lambda message: _drain(executor)
     tick = core.loop._on_tick
 
@@ -50,8 +52,6 @@ def run_worker(boot: WorkerBoot) -> None:
         return tick() or executor.context is not None
 
     core.loop._on_tick = worker_tick
-    from minray.engine.cluster import adopt_worker
-
     adopt_worker(core)
     core.join(boot.arena_fd)
     output.watch_idle(lambda: executor.context is not None)
@@ -94,3 +94,21 @@ def _drain(executor: Executor) -> None:
     actor: Any = executor.actor
     if actor is not None:
         actor.drain()
+
+
+def _retire(executor: Executor) -> None:
+    """Idle for long: leave, unless others still refer to what this process owns or allocated."""
+    core = executor.core
+    core.free_ended()
+    in_use = core.table or executor.context is not None or executor.ready or executor.actor is not None
+    if in_use or core.store.arena.live_bytes():
+        core.tell_node(RetireRefused())
+        return
+    core.ship_events()
+    _leave(core)
+
+
+def _leave(core: CoreWorker) -> None:
+    for channel in list(core.loop.channels.values()):
+        channel.flush()
+    os._exit(0)
