@@ -330,3 +330,22 @@ def test_a_notebook_sees_the_remote_traceback_once() -> None:
     text = "\n".join(lines)
     assert text.count("ValueError: boom") == 1
     assert "raise dual" in text
+
+
+def test_cells_are_named_and_quoted_as_the_notebook_knows_them() -> None:
+    shell_module = pytest.importorskip("IPython.core.interactiveshell")
+    shell = shell_module.InteractiveShell()
+    shell_module.InteractiveShell._instance = shell
+    try:
+        shell.run_cell("def f():\n    return 1 / 0\n", store_history=True)
+        filename = shell.user_ns["f"].__code__.co_filename
+        error = RayTaskError(
+            "f", f'  File "{filename}", line 2, in f\nZeroDivisionError: x', ZeroDivisionError("x")
+        )
+        assert str(error).splitlines()[1:] == [
+            "  Cell In[1], line 2, in f",
+            "    return 1 / 0",
+            "ZeroDivisionError: x",
+        ]
+    finally:
+        shell_module.InteractiveShell._instance = None
