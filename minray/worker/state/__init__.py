@@ -1,1 +1,0 @@
-"""What an owner decides without doing any input or output."""
