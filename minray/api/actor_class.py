@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minray.api.options import ActorOptions, MethodOptions, parse_actor_options, parse_method_options
+from minray.api.placement import check_wishes
 from minray.api.remote_function import argument_check
 from minray.base import ids
 from minray.engine.seam import ActorSpec, slot
@@ -208,6 +209,7 @@ class ActorClass:
             found = engine.actor_by_name(options.name, namespace)
             if found is not None:
                 return ActorHandle(found[0], found[1], None)
+        check_wishes(options, engine)
         if not self._blob or self._epoch != code.epoch:
             self._epoch = code.epoch
             self._blob = code.dump_code(self._cls)

@@ -37,6 +37,10 @@ Check = Callable[[str, Any], None]
 class SchedulingStrategy:
     """Base of the strategy classes in `minray.util.scheduling_strategies` (that layer lies above)."""
 
+    def refusal(self, node_id: str, labels: Mapping[str, str]) -> str:
+        """Why the node with this hex id and these labels will not do; empty when it does."""
+        return ""
+
 
 # --- checks -----------------------------------------------------------------------------------
 def _of_type(*kinds: type) -> Check:

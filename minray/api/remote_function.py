@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from minray.api.options import TaskOptions, parse_task_options
+from minray.api.placement import check_wishes
 from minray.engine.seam import FunctionSpec, slot
 from minray.serialization import functions as code
 
@@ -78,6 +79,7 @@ class RemoteFunction:
                 f"num_returns={options.num_returns!r}: generator tasks are not in this version of minray; "
                 "return a list, or use a number."
             )
+        check_wishes(options, engine)
         spec = FunctionSpec(
             self._name,
             self._blob,

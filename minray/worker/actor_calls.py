@@ -66,6 +66,7 @@ class ActorCalls:
         self.error = b""
         self.killed = False
         self.watched = False
+        self.handles_gone = False  # the last handle went while calls were under way
         self.creation_held: tuple[Any, ...] = ()
 
     # ---------------------------------------------------------------- sending
@@ -98,6 +99,14 @@ class ActorCalls:
             self.sent = [task for task in self.sent if (ref := table.get(task[0])) is not None and ref.task]
         if self.queue:
             self.flush()
+        elif self.handles_gone:
+            self.settle()
+
+    def settle(self) -> None:
+        """Tell the node that nobody can reach the actor, once every call that was made is answered."""
+        if self.handles_gone and not self.queue and not self.in_flight:
+            self.handles_gone = False
+            self.core.tell_node(ActorOutOfScope(self.actor_id))
 
     def requeue(self, tasks: list[Any]) -> None:
         """Run these again, before anything that waits."""
@@ -166,6 +175,7 @@ class ActorCalls:
             held, self.creation_held = self.creation_held, ()
             for part in held:
                 core.unpin(part)
+        self.settle()
 
     def _unavailable(self) -> ActorUnavailableError:
         return ActorUnavailableError(
@@ -247,11 +257,16 @@ class ActorSide(CoreState):
         calls.changed(ActorChanged(calls.actor_id, "dead", b"", "", 0, 0, "an argument failed", probe.v, False))
 
     def actor_out_of_scope(self, actor_id: bytes) -> None:
-        """The last handle is gone."""
+        """The last handle is gone. Calls already made still run: `Counter.remote().add.remote()`."""
         calls = self.actors.get(actor_id)
-        if calls is not None:
-            calls.flush()
-        self.tell_node(ActorOutOfScope(actor_id))
+        if calls is None:
+            self.tell_node(ActorOutOfScope(actor_id))
+            return
+        calls.flush()
+        # The node's word to the actor and our calls travel on different connections: were it told now, the
+        # actor could end before a call that is still queued here reaches it.
+        calls.handles_gone = True
+        calls.settle()
 
     # ---------------------------------------------------------------- calls
     def call_actor(
@@ -347,6 +362,7 @@ class ActorSide(CoreState):
                     if place in calls.queue:
                         calls.queue.remove(place)
                 calls.flush()
+                calls.settle()
 
         self.when_ready(ref, payload, dependencies, send)
         if any(dependency.st == FAILED for dependency in dependencies) or ref.st:

@@ -13,6 +13,7 @@ import os
 import pickle
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any

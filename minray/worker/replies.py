@@ -32,6 +32,7 @@ MULTI = 5  # the state of a reply that carries several return values: value = [(
 IDLE_LEASE_S = 0.05
 ROTATE_S = 0.5
 CAUSE_WAIT_S = 1.5
+BLOCKED_PATIENCE_S = 0.004
 _perf = time.perf_counter
 _times = struct.Struct("d")
 
@@ -212,8 +213,13 @@ class Replies(CoreState):
             lease.estimate_us = lease.estimate_us * left / before if before else 0.0
             lease.returned.update(numbers)
             lease.group.queue.extendleft(reversed(tasks))
-        self.flush(lease.group)
-        self._demand(lease.group)
+        group = lease.group
+        self.flush(group)
+        if not blocked:
+            self._demand(group)
+        elif group.queue:
+            # Most waits are short: ask for another worker only if this one still waits in a while.
+            self.loop.call_later(BLOCKED_PATIENCE_S, lambda: self._demand(group))
 
     def on_unblocked(self, peer: Peer, message: Any) -> None:
         """(UNBLOCKED,): the worker's task runs on; it may get more."""

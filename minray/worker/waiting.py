@@ -352,6 +352,8 @@ def _others(refs: list[ObjectRef[Any]], ready: list[ObjectRef[Any]]) -> list[Obj
         return list(refs)
     if len(ready) == 1:
         only = ready[0]
+        if refs[0] is only:
+            return refs[1:]
         for index, ref in enumerate(refs):
             if ref is only:
                 return refs[:index] + refs[index + 1 :]
