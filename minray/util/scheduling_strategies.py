@@ -44,6 +44,12 @@ class NodeAffinitySchedulingStrategy(SchedulingStrategy):
         self._spill_on_unavailable = _spill_on_unavailable
         self._fail_on_unavailable = _fail_on_unavailable
 
+    def refusal(self, node_id: str, labels: Mapping[str, str]) -> str:
+        """See `SchedulingStrategy`."""
+        if self.soft or node_id == self.node_id:
+            return ""
+        return f"the node {self.node_id} of its NodeAffinitySchedulingStrategy is not in the cluster, and soft=False"
+
 
 class PlacementGroupSchedulingStrategy(SchedulingStrategy):
     """Run in a bundle of a placement group. Only `None` (in no group) is offered yet."""
@@ -108,6 +114,11 @@ class NodeLabelSchedulingStrategy(SchedulingStrategy):
     def unmet(self, labels: Mapping[str, str]) -> list[str]:
         """The keys of `hard` whose condition a node with `labels` does not meet."""
         return [key for key, operator in self.hard.items() if not _meets(operator, labels.get(key))]
+
+    def refusal(self, node_id: str, labels: Mapping[str, str]) -> str:
+        """See `SchedulingStrategy`."""
+        unmet = self.unmet(labels)
+        return f"node {node_id[:8]} does not meet its NodeLabelSchedulingStrategy in {unmet}" if unmet else ""
 
 
 def _checked(name: str, conditions: object) -> dict[str, LabelOperator]:
