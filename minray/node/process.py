@@ -14,13 +14,19 @@ import gc
 import os
 import pickle
 import socket
-import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
 
 from minray.base.config import SessionConfig
 from minray.node.session_dir import remove_session_dir
 from minray.raylet.store import make_arena
 from minray.raylet.zygote import Zygote, set_process_name
 from minray.rpc.channel import Channel, listen
+
+if TYPE_CHECKING:
+    from minray.gcs.service import GcsService
+    from minray.raylet.state.leases import LeaseTable
 
 WORKER_BYTES = 6 << 20  # private memory of a small worker, for the limit on their number
 WORKERS_MIN = 64
@@ -78,9 +84,12 @@ def main(pipe_fd: int) -> None:
     zygote_socket, zygote_pid = forks.fork_zygote()
     try:
         serve(config, pipe, forks, zygote_socket, zygote_pid)
-    finally:
-        sys.stderr.flush()
-        remove_session_dir(config.session_dir)
+    except BaseException:
+        # The zygote is about to remove the folder with our log: say it to the driver as well.
+        traceback.print_exc()
+        pipe.sendall(traceback.format_exc().encode())
+        os._exit(1)
+    remove_session_dir(config.session_dir)
     os._exit(0)  # nothing is left to tidy, and interpreter shutdown takes 10 ms
 
 
@@ -113,7 +122,9 @@ def serve(
     store = StoreShell(forks.arena_fd, config.arena_bytes)
     listener = listen(config.node_socket)
     shell = NodeShell(config, loop, listener, leases, store, forks.fork_zygote, end)
-    shell.use_gcs(GcsService(shell))
+    gcs = GcsService(shell)
+    shell.use_gcs(gcs)
+    shell.questions["state"] = lambda client, _: state_rows(leases, gcs)
     shell.zygote.adopt(zygote_socket, zygote_pid)
     try:
         driver_pidfd = os.pidfd_open(config.driver_pid)
@@ -141,6 +152,20 @@ def serve(
     shell.say_goodbye(reasons[0])
     os.close(forks.life_write)  # the kernel kills every worker now, known to us or not
     shell.zygote.end(END_PATIENCE_S)
+
+
+def state_rows(leases: LeaseTable, gcs: GcsService) -> dict[str, list[dict[str, Any]]]:
+    """The answer to the question "state"."""
+    from minray.raylet.state import rows
+
+    now_s = time.monotonic()
+    return {
+        "workers": rows.worker_rows(leases, now_s),
+        "leases": rows.lease_rows(leases),
+        "demands": rows.demand_rows(leases, now_s),
+        "actors": gcs.actors.rows(),
+        "jobs": gcs.jobs.rows(),
+    }
 
 
 def workers_at_start(config: SessionConfig) -> int:

@@ -100,25 +100,29 @@ def _await_ready(pipe: socket.socket, process: subprocess.Popen[bytes], timeout_
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     try:
-        said = pipe.recv(16) if poll.poll(timeout_s * 1000) else None
+        said = pipe.recv(1 << 16) if poll.poll(timeout_s * 1000) else None
     except ConnectionError:
         said = b""
     if said == b"ready":
         return
-    tail = _tail(log_path)
     if said is None:
-        raise TimeoutError(f"the node process {process.pid} was not ready after {timeout_s} s{tail}")
+        raise TimeoutError(f"the node process {process.pid} was not ready after {timeout_s} s{_tail(log_path)}")
+    words = _quoted(said.decode("utf-8", "replace")) if said else _tail(log_path)
     code = process.wait()
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    raise RuntimeError(f"the node process {process.pid} {how} while it started{tail}")
+    raise RuntimeError(f"the node process {process.pid} {how} while it started{words}")
 
 
 def _tail(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            lines = file.read().decode("utf-8", "replace").splitlines()[-15:]
+            return _quoted(file.read().decode("utf-8", "replace"))
     except OSError:
         return ""
+
+
+def _quoted(text: str) -> str:
+    lines = text.splitlines()[-15:]
     return "; its last output:\n" + "\n".join(f"  | {line}" for line in lines) if lines else ""
 
 

@@ -38,7 +38,7 @@ from minray.base.messages import (
 from minray.raylet.clients import Client, Connections
 from minray.raylet.deaths import story_of
 from minray.raylet.event_loop import EventLoop, monotonic_s
-from minray.raylet.state import leases as lease_commands
+from minray.raylet.state import commands
 from minray.raylet.state.demand import Placement
 from minray.raylet.state.leases import LeaseTable
 from minray.raylet.store import StoreShell
@@ -122,12 +122,12 @@ class NodeShell:
             "state": lambda c, _: {"workers": self._worker_rows()},
         }
         self._commands: dict[type, Callable[[Any], None]] = {
-            lease_commands.Send: lambda c: self.send(c.client_id, c.message),
-            lease_commands.StartWorkers: lambda c: self.zygote.start(c.worker_ids),
-            lease_commands.KillWorker: self._perform_kill,
-            lease_commands.RetireWorker: lambda c: self.send(c.worker_id, RetireWorker()),
-            lease_commands.ActorPlaced: lambda c: self.gcs.actor_placed(*c),
-            lease_commands.PlacementRefused: lambda c: self.gcs.placement_refused(*c),
+            commands.Send: lambda c: self.send(c.client_id, c.message),
+            commands.StartWorkers: lambda c: self.zygote.start(c.worker_ids),
+            commands.KillWorker: self._perform_kill,
+            commands.AskToRetire: lambda c: self.send(c.worker_id, RetireWorker()),
+            commands.ActorPlaced: lambda c: self.gcs.actor_placed(*c),
+            commands.PlacementRefused: lambda c: self.gcs.placement_refused(*c),
         }
 
     def use_gcs(self, gcs: Gcs) -> None:
@@ -140,10 +140,10 @@ class NodeShell:
         """Let the table decide; returns its next deadline. For `EventLoop.run`."""
         deadline_s = self.leases.next_deadline_s()
         due = deadline_s is not None and deadline_s <= now_s
-        commands = self.leases.tick(now_s) if due else self.leases.settle(now_s)
-        for command in commands:
-            self._commands[type(command)](command)
-        if commands:  # performing may have changed rows (a refused actor drops its claims)
+        orders = self.leases.tick(now_s) if due else self.leases.settle(now_s)
+        for order in orders:
+            self._commands[type(order)](order)
+        if orders:  # performing may have changed rows (a refused actor drops its claims)
             return self.after_batch(now_s)
         return self.leases.next_deadline_s()
 
@@ -289,7 +289,7 @@ class NodeShell:
         except OSError:
             pass
 
-    def _perform_kill(self, command: lease_commands.KillWorker) -> None:
+    def _perform_kill(self, command: commands.KillWorker) -> None:
         self._ordered_deaths.setdefault(command.worker_id, command.reason)
         self.zygote.kill(command.worker_id)
 

@@ -19,11 +19,19 @@ comes in as an argument. Lease stealing between nodes and placement groups are n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
 
 from minray.base.messages import CapacityWanted, LeaseGranted, Shape
 from minray.base.resources import GpuSet, ResourceSet
 from minray.raylet.state import stuck
+from minray.raylet.state.commands import (
+    ActorPlaced,
+    AskToRetire,
+    Command,
+    KillWorker,
+    PlacementRefused,
+    Send,
+    StartWorkers,
+)
 from minray.raylet.state.demand import Demand, Placement
 from minray.raylet.state.workers import Worker, WorkerPool
 
@@ -34,54 +42,6 @@ START_PAUSE_S = 1.0
 START_FAILURES_BEFORE_PAUSE = 3
 
 
-# ------------------------------------------------------------------------------------ commands
-class Send(NamedTuple):
-    """Send `message` to the client."""
-
-    client_id: bytes
-    message: Any
-
-
-class StartWorkers(NamedTuple):
-    """Fork these."""
-
-    worker_ids: tuple[bytes, ...]
-
-
-class KillWorker(NamedTuple):
-    """SIGKILL it; `reason` becomes part of the story of its death."""
-
-    worker_id: bytes
-    reason: str
-
-
-class RetireWorker(NamedTuple):
-    """Ask the idle worker to exit unless somebody still wants its objects."""
-
-    worker_id: bytes
-
-
-class ActorPlaced(NamedTuple):
-    """The actor has its worker and resources."""
-
-    actor_id: bytes
-    worker_id: bytes
-    address: str
-    pid: int
-    gpu_ids: tuple[int, ...]
-
-
-class PlacementRefused(NamedTuple):
-    """The actor will not get a worker."""
-
-    actor_id: bytes
-    reason: str
-
-
-Command = Send | StartWorkers | KillWorker | RetireWorker | ActorPlaced | PlacementRefused
-
-
-# ---------------------------------------------------------------------------------------- state
 class Lease:
     """A worker in use, by a client's tasks or as an actor."""
 
@@ -300,7 +260,7 @@ class LeaseTable:
 
     def tick(self, now_s: float) -> list[Command]:
         """Deadlines: idle workers, stuck demands, reservations. Then as `settle`."""
-        self._out += [RetireWorker(worker.worker_id) for worker in self.pool.expire(now_s)]
+        self._out += [AskToRetire(worker.worker_id) for worker in self.pool.expire(now_s)]
         # Whatever next_deadline_s names must be gone after its time, or the node spins.
         if now_s >= self._paused_until_s:
             self._paused_until_s = stuck.NEVER

@@ -7,16 +7,16 @@ from typing import Any
 
 from minray.base.messages import CapacityWanted, DemandStuck, LeaseGranted, Shape
 from minray.base.resources import shape_of
-from minray.raylet.state.demand import Placement
-from minray.raylet.state.leases import (
+from minray.raylet.state.commands import (
     ActorPlaced,
+    AskToRetire,
     KillWorker,
-    LeaseTable,
     PlacementRefused,
-    RetireWorker,
     Send,
     StartWorkers,
 )
+from minray.raylet.state.demand import Placement
+from minray.raylet.state.leases import LeaseTable
 
 CPU = shape_of({"CPU": 1})
 TWO_CPUS = shape_of({"CPU": 2})
@@ -72,7 +72,7 @@ class World:
                 self.ordered += command.worker_ids
             elif isinstance(command, KillWorker):
                 self.doomed.append((command.worker_id, command.reason))
-            elif isinstance(command, RetireWorker):
+            elif isinstance(command, AskToRetire):
                 self.retired.append(command.worker_id)
             elif isinstance(command, ActorPlaced):
                 self.placed.append(command)
