@@ -22,7 +22,7 @@
 # 3. work with results **as they arrive**, and build a computation out of references;
 # 4. say what happens when a task raises an exception, and when its whole process dies.
 #
-# How to work: run the cells from top to bottom with <kbd>Shift</kbd>+<kbd>Enter</kbd>. Three cells say
+# How to work: run the cells from top to bottom with **Shift + Enter**. Three cells say
 # `# your code here`. The card below each of them tells you how far you are.
 
 # %% tags=["setup"]
@@ -54,7 +54,7 @@ ray.cluster_resources()["CPU"]
 
 # %%
 def slow_square_here(x):
-    time.sleep(0.3)
+    time.sleep(0.5)
     return x * x
 
 
@@ -63,16 +63,16 @@ squares = [slow_square_here(x) for x in range(4)]
 print(f"{squares} after {time.perf_counter() - started:.2f} s")
 
 # %% [markdown]
-# Four calls, one after the other: four times 0.3 s.
+# Four calls, one after the other: four times half a second.
 #
 # Soon we make each call a task. There are four CPUs. **Make a guess before you go on.**
 
 # %%
 from minray.widgets import PredictView, TimelineView
 
-choices = ["about 0.1 s", "about 0.3 s", "about 0.6 s", "about 1.2 s"]
+choices = ["about 0.1 s", "about 0.5 s", "about 1 s", "about 2 s"]
 guess = PredictView(
-    "Four tasks that take 0.3 s each, on four CPUs. How long until all four results are there?",
+    "Four tasks that take 0.5 s each, on four CPUs. How long until all four results are there?",
     kind="choice",
     options=choices,
 )
@@ -85,7 +85,7 @@ guess
 # %% tags=["setup"]
 @ray.remote
 def slow_square(x):
-    time.sleep(0.3)
+    time.sleep(0.5)
     return x * x
 
 
@@ -139,13 +139,13 @@ print("this notebook is one of the workers:", os.getpid() in workers)
 # ## 2 · Watch it
 #
 # Run the next cell. It shows a picture that stays empty for the moment. Then run the cell below it, and
-# **look at the picture while that cell is busy**.
+# **look at the picture while that cell is busy**. It takes about four seconds.
 #
 # Think of a kitchen with four cooks and sixteen orders. Each row is one worker process: a cook. Each bar
 # is one task: a dish.
 
 # %% tags=["picture"]
-view = TimelineView(filter="cook")
+view = TimelineView()
 view
 
 # %%
@@ -160,7 +160,7 @@ def cook(dish, seconds):
 
 orders = [0.9, 0.4, 1.2, 0.6, 0.8, 1.0, 0.5, 0.7, 1.1, 0.4, 0.9, 0.6, 0.8, 0.5, 0.7, 1.0]
 
-with traced() as kitchen:  # keeps the events, for later
+with view, traced() as kitchen:  # the view draws this block; `kitchen` keeps its events
     dishes = []
     for number, seconds in enumerate(orders):
         dishes.append(cook.remote(f"dish {number}", seconds))
@@ -176,6 +176,9 @@ print(ready[-1])
 # - The first dishes start at once. Later ones **wait**, because all four cooks are busy.
 # - A cook takes the next dish as soon as the last one is done. Nobody waits for the slowest.
 #
+# Try it: let the guests order faster, `time.sleep(0.02)`, and run both cells again. What happens to the
+# curve of the waiting dishes at the top? And to the time when the last dish is ready?
+#
 # The picture is drawn from **events**: small records such as "submitted", "started", "finished". You can
 # ask them questions, too. How many dishes were on the stove at the same time, at most?
 
@@ -186,7 +189,13 @@ trace.max_overlap(kitchen, "cook")
 # %% [markdown]
 # The exercises below are checked in this way. The check does not look at your clock. It looks at what your
 # program *did*.
-#
+
+# %% tags=["setup"]
+from minray.grading import checker
+
+check = checker("01_tasks", ray)
+
+# %% [markdown]
 # ## 3 · Exercise 1: square a list in parallel
 #
 # Write `square_all`. It gets a list of numbers and returns the list of their squares. Every square is one
@@ -201,11 +210,6 @@ def square_all(numbers):
     return ray.get(refs)
     ### END SOLUTION
 
-
-# %% tags=["setup"]
-from minray.grading import checker
-
-check = checker("01_tasks", ray)
 
 # %% check="squares"
 # NBVAL_CHECK_OUTPUT
@@ -360,7 +364,7 @@ print(failure)
 # catch. It does so the first time it runs. The view below shows what the runtime does about it.
 
 # %% tags=["picture"]
-rescue = TimelineView(filter="unlucky")
+rescue = TimelineView()
 rescue
 
 # %%
@@ -378,7 +382,7 @@ def unlucky(mark):
     return "done"
 
 
-with tempfile.TemporaryDirectory() as folder, traced() as story:
+with rescue, traced() as story, tempfile.TemporaryDirectory() as folder:
     answer = ray.get(unlucky.remote(os.path.join(folder, "was-here")))
 
 print(answer, "after", len(trace.retried(story, "unlucky")), "retry")
@@ -398,7 +402,8 @@ for event in trace.retried(story, "unlucky"):
 # %% [markdown]
 # ## 7 · Replay
 #
-# The kitchen is long closed, but we kept its events. Here is how the evening began:
+# The kitchen is long closed, but we kept its events. Here is how the evening began. *Submitted*: the guest
+# has ordered. *Dispatched*: the order went to a cook.
 
 # %%
 opening = kitchen[0].time_s if kitchen else 0.0
@@ -409,6 +414,8 @@ for event in [event for event in kitchen if getattr(event, "task_id", None) in d
     print(f"{event.time_s - opening:6.3f} s   dish {dish_of[event.task_id]:<2}  {what}")
 
 # %% [markdown]
+# Look for a dish that was submitted long before it was dispatched. It waited for a cook.
+#
 # And here is the whole evening, as the view drew it in the end:
 
 # %% tags=["picture"]
@@ -423,20 +430,25 @@ SVG(view.snapshot())
 # arguments, retries. Go back to the first cell, write `ENGINE = "ray"`, restart the kernel and run it all
 # again. (You need real Ray for it: `pip install ray`.) The programs are the same, and so are the results.
 #
-# Two things differ. The live views and the questions to the trace are minray's own. And real Ray takes some
-# seconds to start, because it is made for a thousand machines and not for one lesson.
+# Two things differ. The live views and the questions to the trace are minray's own: on Ray the views stay
+# empty, and the cards judge values only. And real Ray takes some seconds to start, because it is made for a
+# thousand machines and not for one lesson.
 #
 # ## 9 · The source that did it
 #
-# minray is made to be read. These are the places that this lesson passed through.
+# minray is made to be read. This is the way that your first task took, and the names to look for:
 #
-# | What you did | What did it |
+# | step | what does it |
 # |---|---|
-# | `@ray.remote` | `minray.remote` |
-# | `ray.get(refs)` | `minray.get` |
-# | `ray.wait(refs)` | `minray.wait` |
-# | the events behind the view | `minray.base.events.TaskFinished` |
-# | the question "how many at the same time?" | `minray.grading.trace.max_overlap` |
+# | you call `slow_square.remote(x)` | `minray.api.remote_function.RemoteFunction` |
+# | the call is queued, a reference is made | `minray.worker.submission.Submission.submit` |
+# | a worker is found: who gets a CPU next? | `minray.raylet.state.leases.LeaseTable` |
+# | the worker runs your function | `minray.worker.executor.Executor.run_queue` |
+# | the result comes back | `minray.worker.replies.Replies.on_reply` |
+# | `ray.get` wakes up | `minray.worker.waiting.Waiting.get` |
+# | a worker died: what was it doing? | `minray.worker.replies.Replies.on_peer_gone` |
+# | the records behind the picture | `minray.base.events.TaskFinished` |
+# | "how many at the same time?" | `minray.grading.trace.max_overlap` |
 #
 # Any of them can be opened right here:
 

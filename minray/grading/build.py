@@ -9,8 +9,9 @@ The source is jupytext's percent format, with three short marks of our own on a 
     # %% check="squares"       a check; its points are those of the exercise in checks.py
     # %% tags=["picture"]      keep the static picture that this cell ends with
 
-Outputs are kept where they are promised (`# NBVAL_CHECK_OUTPUT`) or are a picture, and nowhere else: a
-time or a process id in the repository would be news with every build. Widget state is never stored.
+A line `# NBVAL_CHECK_OUTPUT` promises a cell's output; the notebook carries it as nbval's tag, where it does
+not stand in a student's way. Outputs are kept where they are promised or are a picture, and nowhere else:
+a time or a process id in the repository would be news with every build. Widget state is never stored.
 A maintainer's tool: it needs jupytext and nbclient, students need neither.
 """
 
@@ -25,7 +26,8 @@ from typing import Any
 from minray.grading.library import Lesson
 from minray.grading.workbook import Workbook, source_of
 
-CHECKED_MARK = "NBVAL_CHECK_OUTPUT"
+CHECKED_MARK = "# NBVAL_CHECK_OUTPUT\n"
+CHECKED_TAG = "nbval-check-output"
 PICTURE_TAG = "picture"
 CELL_TIMEOUT_S = 60
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -42,8 +44,13 @@ def build(lesson: Lesson) -> Workbook:
     for cell in parsed.cells:
         marks = dict(cell.metadata)
         metadata: dict[str, Any] = {}
-        if tags := marks.get("tags"):
-            metadata["tags"] = list(tags)
+        tags = list(marks.get("tags", []))
+        source = cell.source
+        if source.startswith(CHECKED_MARK):
+            source = source.removeprefix(CHECKED_MARK)
+            tags.append(CHECKED_TAG)
+        if tags:
+            metadata["tags"] = tags
         if name := marks.get("exercise"):
             metadata["nbgrader"] = _nbgrader(name, solution=True)
         if name := marks.get("check"):
@@ -52,7 +59,7 @@ def build(lesson: Lesson) -> Workbook:
         made = {"cell_type": cell.cell_type, "metadata": metadata}
         if cell.cell_type == "code":
             made |= {"execution_count": None, "outputs": []}
-        cells.append(made | {"source": cell.source.splitlines(keepends=True)})
+        cells.append(made | {"source": source.splitlines(keepends=True)})
     metadata = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
     content = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     return Workbook(content).with_ids()
@@ -105,7 +112,7 @@ def keep_promised_outputs(executed: Workbook) -> Workbook:
 
 def is_checked(cell: dict[str, Any]) -> bool:
     """Does this cell promise its output?"""
-    return any(line.strip() == f"# {CHECKED_MARK}" for line in source_of(cell).splitlines())
+    return CHECKED_TAG in cell["metadata"].get("tags", [])
 
 
 def differences(built: Workbook, stored: Workbook) -> list[str]:
