@@ -165,7 +165,9 @@ class GpuSet:
         if amount == 0:
             return ()
         if amount < ONE:
-            gpu = min((i for i in range(self.count) if self.free[i] >= amount), key=lambda i: (self.free[i], i))
+            gpu = min(
+                (i for i in range(self.count) if self.free[i] >= amount), key=lambda i: (self.free[i], i)
+            )
             self.free[gpu] -= amount
             return ((gpu, amount),)
         chosen = [i for i in range(self.count) if self.free[i] == ONE][: -(-amount // ONE)]

@@ -41,7 +41,9 @@ class RayletPort(Protocol):
     def send(self, client_id: bytes, message: Any) -> None:
         """Send to a driver or worker; nothing happens if it is gone."""
 
-    def place_actor(self, owner_id: bytes, actor_id: bytes, label: str, placement: Shape, held: Shape) -> None:
+    def place_actor(
+        self, owner_id: bytes, actor_id: bytes, label: str, placement: Shape, held: Shape
+    ) -> None:
         """Find a worker; the answer is `actor_placed` or `placement_refused`."""
 
     def drop_placement(self, actor_id: bytes) -> None:

@@ -84,11 +84,13 @@ def make_session_dir(temp_dir: str | None = None) -> str:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
-                error.errno, f"no space left for a session folder in {parent}: free some, or set MINRAY_TMPDIR"
+                error.errno,
+                f"no space left for a session folder in {parent}: free some, or set MINRAY_TMPDIR",
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and not str(error).startswith("[minray]"):
             raise PermissionError(
-                error.errno, f"cannot make a session folder in {parent}: set MINRAY_TMPDIR to a folder of yours"
+                error.errno,
+                f"cannot make a session folder in {parent}: set MINRAY_TMPDIR to a folder of yours",
             ) from error
         raise
 

@@ -57,7 +57,9 @@ class NodeHandle:
         remove_session_dir(self.session_dir)
 
 
-def start_node(config: SessionConfig, *, timeout_s: float = 20.0, worker_entry: str = WORKER_ENTRY) -> NodeHandle:
+def start_node(
+    config: SessionConfig, *, timeout_s: float = 20.0, worker_entry: str = WORKER_ENTRY
+) -> NodeHandle:
     """Start a node process for `config` and wait until it accepts connections.
 
     Raises: RuntimeError when it ends instead, TimeoutError when it hangs; both with its last words.
@@ -96,7 +98,9 @@ def start_node(config: SessionConfig, *, timeout_s: float = 20.0, worker_entry: 
     return handle
 
 
-def _await_ready(pipe: socket.socket, process: subprocess.Popen[bytes], timeout_s: float, log_path: str) -> None:
+def _await_ready(
+    pipe: socket.socket, process: subprocess.Popen[bytes], timeout_s: float, log_path: str
+) -> None:
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     try:
@@ -106,7 +110,9 @@ def _await_ready(pipe: socket.socket, process: subprocess.Popen[bytes], timeout_
     if said == b"ready":
         return
     if said is None:
-        raise TimeoutError(f"the node process {process.pid} was not ready after {timeout_s} s{_tail(log_path)}")
+        raise TimeoutError(
+            f"the node process {process.pid} was not ready after {timeout_s} s{_tail(log_path)}"
+        )
     words = _quoted(said.decode("utf-8", "replace")) if said else _tail(log_path)
     code = process.wait()
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

@@ -147,7 +147,7 @@ class NodeShell:
             return self.after_batch(now_s)
         return self.leases.next_deadline_s()
 
-    # ------------------------------------------------------------------- clients (ClientListener)
+    # ------------------------------------------------------------ clients, as their listener
     def joined(self, hello: Hello, channel: Channel) -> Client | None:
         """A proven driver or worker. Workers that nobody ordered are refused."""
         now_s = monotonic_s()
@@ -294,7 +294,9 @@ class NodeShell:
         self.zygote.kill(command.worker_id)
 
     # ------------------------------------------------------------------------- port for the GCS
-    def place_actor(self, owner_id: bytes, actor_id: bytes, label: str, placement: Shape, held: Shape) -> None:
+    def place_actor(
+        self, owner_id: bytes, actor_id: bytes, label: str, placement: Shape, held: Shape
+    ) -> None:
         """Find a worker for an actor."""
         self.leases.placement_wanted(owner_id, placement, Placement(actor_id, label, held), monotonic_s())
 

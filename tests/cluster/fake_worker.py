@@ -54,7 +54,9 @@ def run_worker(boot: WorkerBoot) -> None:
                     node.send(argument)
                     source.send("told")
                 elif what == "ask":
-                    asking = asking or rpc.connect(config.node_socket, config.token, hello._replace(role="worker-ask"))
+                    asking = asking or rpc.connect(
+                        config.node_socket, config.token, hello._replace(role="worker-ask")
+                    )
                     source.send(asking.ask(Ask(*argument), 5))
                 elif what == "heard":
                     source.send(heard)

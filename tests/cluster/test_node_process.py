@@ -248,7 +248,10 @@ def test_an_exit_code_is_reported(node: Start) -> None:
     lease = driver.lease()
     driver.command(lease.address, "exit", 3, answered=False)
     died = driver.wait_for(WorkerDied)
-    assert (died.exit_code, died.signal) == (3, 0) and f"process {lease.pid} exited with code 3" in died.reason
+    assert (died.exit_code, died.signal) == (
+        3,
+        0,
+    ) and f"process {lease.pid} exited with code 3" in died.reason
 
 
 def test_a_broken_lease_costs_its_worker(node: Start) -> None:
@@ -263,7 +266,9 @@ def test_a_dead_workers_own_leases_die_with_it(node: Start) -> None:
     _, driver = node()
     parent = driver.lease()
     driver.command(parent.address, "tell", LeaseDemand(CPU, 1))
-    assert eventually(lambda: any(isinstance(m, LeaseGranted) for m in driver.command(parent.address, "heard")))
+    assert eventually(
+        lambda: any(isinstance(m, LeaseGranted) for m in driver.command(parent.address, "heard"))
+    )
     os.kill(parent.pid, signal.SIGKILL)
     deaths = {driver.wait_for(WorkerDied).worker_id, driver.wait_for(WorkerDied).worker_id}
     assert parent.worker_id in deaths and len(deaths) == 2

@@ -125,9 +125,7 @@ class LeaseTable:
             self.pool.release(worker, now_s)
 
     # --------------------------------------------------------------------------- events: actors
-    def placement_wanted(
-        self, client_id: bytes, shape: Shape, placement: Placement, now_s: float
-    ) -> None:
+    def placement_wanted(self, client_id: bytes, shape: Shape, placement: Placement, now_s: float) -> None:
         """An actor waits for `shape` and a worker."""
         self.demand.add_placement(client_id, shape, placement, now_s)
 

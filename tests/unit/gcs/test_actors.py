@@ -57,7 +57,9 @@ def states(commands: list[Any], watcher: bytes) -> list[str]:
     return [
         command.message.state
         for command in commands
-        if isinstance(command, Tell) and command.client_id == watcher and isinstance(command.message, ActorChanged)
+        if isinstance(command, Tell)
+        and command.client_id == watcher
+        and isinstance(command.message, ActorChanged)
     ]
 
 
@@ -274,11 +276,18 @@ def test_random_lives_keep_the_invariants_and_end(seed: int) -> None:
 
     for step in range(300):
         ids = list(table.actors)
-        kind = dice.choice(["create", "place", "ready", "fail", "exit", "gone", "kill", "leave", "die", "watch"])
+        kind = dice.choice(
+            ["create", "place", "ready", "fail", "exit", "gone", "kill", "leave", "die", "watch"]
+        )
         client = dice.choice(clients)
         if kind == "create":
             name = dice.choice(["", "", "a", "b"])
-            new = creation(b"a%d" % step, name=name, detached=dice.random() < 0.2, max_restarts=dice.choice([0, 0, 2, -1]))
+            new = creation(
+                b"a%d" % step,
+                name=name,
+                detached=dice.random() < 0.2,
+                max_restarts=dice.choice([0, 0, 2, -1]),
+            )
             perform(table.created(new, client)[1])
         elif kind == "place" and waiting:
             actor_id = dice.choice(sorted(waiting))

@@ -215,7 +215,9 @@ def test_resources_held_by_actors_are_reported_with_their_holders() -> None:
     world.pass_time(3.0)
     ((_, message),) = world.stuck
     assert not message.infeasible and not message.refused
-    assert message.reason == "needs GPU: 1; only GPU: 0 can become free: actor Counter (pid 1000) holds GPU: 1"
+    assert (
+        message.reason == "needs GPU: 1; only GPU: 0 can become free: actor Counter (pid 1000) holds GPU: 1"
+    )
     world.pass_time(60.0)
     assert len(world.stuck) == 1  # the same reason is not repeated
     world.die(world.placed[0].worker_id)
@@ -484,7 +486,20 @@ def test_random_schedules_keep_the_invariants_and_lose_nothing(seed: int) -> Non
         leases = list(world.table.leases.values())
         dead = [worker_id for worker_id, _ in world.doomed if worker_id in world.table.pool.workers]
         kind = dice.choices(
-            ["demand", "give", "connect", "block", "unblock", "die", "place", "settle", "time", "reap", "leave", "drop"],
+            [
+                "demand",
+                "give",
+                "connect",
+                "block",
+                "unblock",
+                "die",
+                "place",
+                "settle",
+                "time",
+                "reap",
+                "leave",
+                "drop",
+            ],
             [10, 12, 10, 6, 6, 1, 3, 4, 4, 4, 0.3, 1],
         )[0]
         if kind == "demand" and everybody:

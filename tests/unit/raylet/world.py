@@ -28,7 +28,9 @@ NOTHING: Shape = ()
 class World:
     """Performs commands at once, except that workers connect when `connect` is called."""
 
-    def __init__(self, *, max_workers: int = 64, prestart: int = 0, idle_worker_s: float = 60.0, **amounts: float) -> None:
+    def __init__(
+        self, *, max_workers: int = 64, prestart: int = 0, idle_worker_s: float = 60.0, **amounts: float
+    ) -> None:
         numbers = itertools.count(1)
         self.table = LeaseTable(
             shape_of(amounts or {"CPU": 2}),
