@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -469,25 +469,7 @@ def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-# --- labels, and the decorator's own arguments ---------------------------------------------------
-def unmet_labels(selector: Mapping[str, str] | None, labels: Mapping[str, str]) -> list[str]:
-    """The conditions of `selector` that a node with `labels` does not meet, as `key=condition`."""
-    return [
-        f"{key}={condition}"
-        for key, condition in (selector or {}).items()
-        if not _meets(condition, labels.get(key))
-    ]
-
-
-def _meets(condition: str, value: str | None) -> bool:
-    negated = condition.startswith("!")
-    wanted = condition.removeprefix("!")
-    accepted: Iterable[str] = (wanted,)
-    if wanted.startswith("in(") and wanted.endswith(")"):
-        accepted = [part.strip() for part in wanted[3:-1].split(",")]
-    return (value is not None and value in accepted) != negated
-
-
+# --- the decorator's own arguments --------------------------------------------------------------
 def check_remote_arguments(args: Sequence[object], kwargs: Mapping[str, object]) -> None:
     """Accept `@remote` on a function or class, or `@remote(option=...)`, and nothing between.
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from minray.api.options import ActorOptions, SchedulingStrategy, TaskOptions, unmet_labels
+from minray.api.options import ActorOptions, SchedulingStrategy, TaskOptions
 from minray.base.errors import ActorUnschedulableError, TaskUnschedulableError
 
 
@@ -54,3 +54,21 @@ def refusal(
             return ""
         reasons.append(reason)
     return "; ".join(reasons) or "the cluster has no node"
+
+
+def unmet_labels(selector: Mapping[str, str] | None, labels: Mapping[str, str]) -> list[str]:
+    """The conditions of `selector` that a node with `labels` does not meet, as `key=condition`."""
+    return [
+        f"{key}={condition}"
+        for key, condition in (selector or {}).items()
+        if not _meets(condition, labels.get(key))
+    ]
+
+
+def _meets(condition: str, value: str | None) -> bool:
+    negated = condition.startswith("!")
+    wanted = condition.removeprefix("!")
+    accepted: Iterable[str] = (wanted,)
+    if wanted.startswith("in(") and wanted.endswith(")"):
+        accepted = [part.strip() for part in wanted[3:-1].split(",")]
+    return (value is not None and value in accepted) != negated

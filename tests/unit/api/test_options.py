@@ -17,8 +17,8 @@ from minray.api.options import (
     parse_actor_options,
     parse_method_options,
     parse_task_options,
-    unmet_labels,
 )
+from minray.api.placement import unmet_labels
 from minray.base.messages import Shape
 
 ONE_CPU = (("CPU", 10_000),)
