@@ -68,6 +68,7 @@ class ActorCalls:
         self.watched = False
         self.handles_gone = False  # the last handle went while calls were under way
         self.creation_held: tuple[Any, ...] = ()
+        self.keep: Any = None  # the handle's reference while calls are under way
 
     # ---------------------------------------------------------------- sending
     def flush(self) -> None:
@@ -94,6 +95,8 @@ class ActorCalls:
         self.in_flight = left = max(0, self.in_flight - count)
         if not left:
             self.sent.clear()
+            if not self.queue:
+                self.keep = None
         elif len(self.sent) > 2 * left + 4096:
             table = self.core.table
             self.sent = [task for task in self.sent if (ref := table.get(task[0])) is not None and ref.task]
@@ -148,6 +151,8 @@ class ActorCalls:
         if self.peer is not None and not self.peer.gone:
             core.loop.drain_rest(self.peer.channel)  # its last answers come first
         self.peer = None
+        if for_ever:
+            self.keep = None
         table = core.table
         with core.flush_lock:
             lost = [task for task in self.sent if (ref := table.get(task[0])) is not None and ref.task]
