@@ -52,6 +52,7 @@ class Loop:
         self.pump_blocks = False
         self.busy = False  # work pends: leaders poll with a timeout and tick
         self.stopped = False
+        self.on_wake: Callable[[], None] | None = None  # somebody wrote to the eventfd
         self._followers: deque[Callable[[], Any]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_numbers = itertools.count()
@@ -157,6 +158,8 @@ class Loop:
             elif fd == self.wake_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)
+                if self.on_wake is not None:
+                    self.on_wake()
             else:
                 reader = self._readers.get(fd)
                 if reader is not None:

@@ -40,7 +40,7 @@ from minray.base.messages import (
 )
 from minray.object_store.arena import Arena
 from minray.rpc.channel import Channel, ConnectionRefused, accept, authenticate, connect, listen
-from minray.rpc.loop import Loop
+from minray.rpc.loop import TICK_S, Loop
 from minray.serialization import values
 from minray.worker import object_ref, wire
 from minray.worker.actor_calls import ActorSide
@@ -110,6 +110,7 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         self._shipped = 0
         self._shippers: set[bytes] = set()
         self.node_lost = ""
+        self._nudge_armed = False
 
     # ---------------------------------------------------------------- joining
     def join(self, arena_fd: int | None = None) -> Welcome:
@@ -135,7 +136,9 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         )
         values.list_envelope = _list_envelope
         object_ref.core = self
-        interrupts.wake_fd = self.loop.wake_fd
+        if self.is_driver:
+            interrupts.wake_fd = self.loop.wake_fd
+            self.loop.on_wake = self._on_wake
         self.loop.start_pump()
         return welcome
 
@@ -295,6 +298,16 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
             if group.queue:
                 self.flush(group)
         self.flush_actors()
+
+    def _on_wake(self) -> None:
+        """An interrupt was noted: if the main thread has not raised it in a tick, it will not by itself."""
+        if interrupts.pending and not self._nudge_armed and threading.get_ident() != interrupts.main_ident:
+            self._nudge_armed = True
+            self.loop.call_later(TICK_S, self._nudge)
+
+    def _nudge(self) -> None:
+        self._nudge_armed = False
+        interrupts.nudge()
 
     def _on_tick(self) -> bool:
         again = self.check_stalls()

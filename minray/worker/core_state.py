@@ -99,6 +99,7 @@ class CoreState:
         self.table: dict[int, ObjectRef[Any]] = {}  # own objects that are pending or known elsewhere
         self.held: dict[int, tuple[Any, ...]] = {}  # task -> what its arguments keep alive
         self.multi: dict[int, list[ObjectRef[Any]]] = {}  # task -> its further return values
+        self.handing_out: dict[int, list[ObjectRef[Any]]] = {}  # the same, until `.remote()` has returned them
         self.attempts: dict[int, int] = {}
         self.errors: dict[int, str] = {}  # task -> one line, for the events
         self.functions: dict[int, FunctionRecord] = {}

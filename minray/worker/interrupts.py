@@ -6,6 +6,9 @@ interrupt is noted and a blocked wait is woken; the public functions raise it at
 tables are whole. Any other code is interrupted at once, by the handler that was there before
 (Python's, Jupyter's). The hot path pays one attribute test a call.
 
+What was noted where no public function follows (in a `__del__`, in the last lines of a call) would
+wait for ever, so whoever reads the sockets next sends the main thread the signal again.
+
 Rejected: a counter of critical sections (two bytecodes that the signal can separate), a blocked
 signal mask (two system calls a section).
 """
@@ -30,6 +33,8 @@ class Interrupts:
         self.wake_fd = -1  # an eventfd that every blocking wait polls
         self._before: Any = None
         self._main = threading.main_thread()
+        self.main_ident: int = self._main.ident or 0
+        self._nudged = False
 
     def install(self) -> None:
         """Take over SIGINT (again). Only the main thread can; elsewhere nothing happens."""
@@ -48,6 +53,10 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._before or signal.default_int_handler)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._nudged:
+            self._nudged = False
+            if not self.pending:
+                return  # it was raised between the nudge and its arrival
         walk = frame
         while walk is not None:
             if walk.f_globals.get("__name__", "").startswith(_RUNTIME):
@@ -72,6 +81,13 @@ class Interrupts:
         if self.pending and threading.current_thread() is self._main:
             self.pending = False
             self._deliver(signal.SIGINT, None)
+
+    def nudge(self) -> None:
+        """A noted interrupt is still not raised: have the handler look again (from any other thread)."""
+        if self.pending and threading.get_ident() != self.main_ident:
+            if signal.getsignal(signal.SIGINT) == self._handle:
+                self._nudged = True
+                signal.pthread_kill(self.main_ident, signal.SIGINT)
 
 
 interrupts = Interrupts()

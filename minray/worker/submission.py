@@ -127,7 +127,8 @@ class Submission(CoreState):
             for part in held:
                 self.pin(part)
         if returns > 1:
-            self.multi[number] = [make_ref(self.worker_id, next(self.numbers)) for _ in range(returns - 1)]
+            others = [make_ref(self.worker_id, next(self.numbers)) for _ in range(returns - 1)]
+            self.multi[number] = self.handing_out[number] = others
         if self.recorder is not None:
             names = tuple(dependency.hex() for dependency in dependencies[:16])
             self.recorder.log.append((SUBMIT, number, function, actor, now, self.parent, names))
@@ -138,7 +139,7 @@ class Submission(CoreState):
             return ref
         if returns == 0:
             return None
-        return [ref, *self.multi.get(ref.n, ())]
+        return [ref, *self.handing_out.pop(ref.n, ())]  # `multi` may be done with it: answers can be that fast
 
     # ---------------------------------------------------------------- arguments
     def pack(

@@ -141,8 +141,8 @@ class Waiting(CoreState):
                 while ref.st == PENDING:
                     if deadline is not None and _perf() >= deadline:
                         break
-                    if interrupts.pending and threading.current_thread() is threading.main_thread():
-                        return
+                    if interrupts.pending:
+                        interrupts.raise_pending()
                     self._step(ref, deadline)
                 if ref.st == PENDING:
                     break
@@ -169,8 +169,9 @@ class Waiting(CoreState):
             loop.poll_once(0.05)
             return
         if loop.lead():
+            alert = threading.get_ident() == interrupts.main_ident
             try:
-                while ref.st == PENDING and not interrupts.pending:
+                while ref.st == PENDING and not (alert and interrupts.pending):
                     left = None if deadline is None else deadline - _perf()
                     if left is not None and left <= 0:
                         return
@@ -211,8 +212,10 @@ class Waiting(CoreState):
         try:
             while True:
                 ready = _ready(refs, count)
-                if len(ready) >= count or interrupts.pending:
+                if len(ready) >= count:
                     break
+                if interrupts.pending:
+                    interrupts.raise_pending()
                 left = None if deadline is None else deadline - _perf()
                 if left is not None and left <= 0:
                     if timeout_s == 0:
