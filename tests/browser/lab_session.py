@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def notebook(*cells: str) -> str:
 
 
 @contextmanager
-def lab(folder: Path) -> Iterator[str]:
+def lab(folder: Path, lesson: str = "") -> Iterator[str]:
     """`minray lab` on `folder`. Yields its address, token included; ends the server and its kernels."""
     with tempfile.TemporaryDirectory(prefix="minray-lab-") as private:
         # A user's own Jupyter settings, and the leftovers of other runs, stay out of it.
@@ -69,6 +70,10 @@ def lab(folder: Path) -> Iterator[str]:
             "JUPYTERLAB_SETTINGS_DIR",
         ):
             environment[name] = os.path.join(private, name.lower())
+        # All cells stay in the page, so that a test finds them; a reader's JupyterLab drops those out of sight.
+        settings = Path(environment["JUPYTERLAB_SETTINGS_DIR"], "@jupyterlab", "notebook-extension")
+        settings.mkdir(parents=True)
+        (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
         environment["IPYTHONDIR"] = os.path.join(private, "ipython")
         environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "widgets")])
         command = [
@@ -77,7 +82,15 @@ def lab(folder: Path) -> Iterator[str]:
             "import sys; from minray.cli.lab import main; sys.exit(main(sys.argv[1:]))",
         ]
         server = subprocess.Popen(
-            [*command, "--no-browser", "--port", "0", "--copy-to", str(folder)],
+            [
+                *command,
+                *([lesson] if lesson else []),
+                "--no-browser",
+                "--port",
+                "0",
+                "--copy-to",
+                str(folder),
+            ],
             env=environment,
             stdout=subprocess.PIPE,
             text=True,
@@ -106,6 +119,21 @@ def _address(server: subprocess.Popen[str]) -> str:
     raise AssertionError(f"minray lab ended with {server.wait()} before it printed an address")
 
 
+def end_kernels(address: str) -> None:
+    """Shut every kernel of this JupyterLab down, and with it what it started."""
+    root, token = address.split("/lab", 1)[0], address.split("token=")[1]
+    headers = {"Authorization": f"token {token}"}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{root}/api/sessions", headers=headers), timeout=20
+    ) as reply:
+        sessions = json.loads(reply.read())
+    for session in sessions:
+        request = urllib.request.Request(
+            f"{root}/api/sessions/{session['id']}", headers=headers, method="DELETE"
+        )
+        urllib.request.urlopen(request, timeout=20).close()
+
+
 @contextmanager
 def browser() -> Iterator[Any]:
     """A Chromium; nothing of it is left afterwards."""
@@ -129,15 +157,16 @@ class Notebook:
     def open(cls, page: Any, url: str) -> Notebook:
         """Open a lesson's address and wait for an idle kernel."""
         page.goto(url)
-        page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+        page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
         page.wait_for_selector(
-            '.jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000
+            '.jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator[data-status="idle"]',
+            timeout=60_000,
         )
         return cls(page)
 
     def run_cell(self, index: int) -> None:
         """Run one cell; returns as soon as it has begun."""
-        cell = self.page.locator(".jp-NotebookPanel .jp-Cell").nth(index)
+        cell = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").nth(index)
         cell.scroll_into_view_if_needed()
         prompt = cell.locator(".jp-InputPrompt").first
         before = prompt.inner_text()
@@ -154,8 +183,17 @@ class Notebook:
 
     def status(self) -> str:
         """The kernel, as JupyterLab shows it: "idle" | "busy" | ..."""
-        indicator = self.page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator").first
+        indicator = self.page.locator(
+            ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator"
+        ).first
         return str(indicator.get_attribute("data-status"))
+
+    def wait_busy(self, timeout_s: float = 20.0) -> None:
+        """Until the kernel says that it works."""
+        end = time.monotonic() + timeout_s
+        while self.status() != "busy":
+            assert time.monotonic() < end, f"the kernel is {self.status()}"
+            self.page.wait_for_timeout(20)
 
     def wait_idle(self, timeout_s: float = 60.0) -> None:
         """Until no cell runs and none waits."""
@@ -168,7 +206,24 @@ class Notebook:
 
     def outputs(self) -> str:
         """The text of all outputs."""
-        return str(self.page.locator(".jp-NotebookPanel .jp-OutputArea").all_inner_texts())
+        return str(
+            self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea").all_inner_texts()
+        )
+
+
+def index_of(path: Path, text: str) -> int:
+    """The first code cell of the notebook at `path` that contains `text`."""
+    cells = json.loads(path.read_text())["cells"]
+    found = (
+        i for i, cell in enumerate(cells) if cell["cell_type"] == "code" and text in "".join(cell["source"])
+    )
+    return next(found)
+
+
+def code_cells_before(path: Path, index: int) -> list[int]:
+    """The code cells among the first `index` cells of the notebook at `path`."""
+    cells = json.loads(path.read_text())["cells"]
+    return [at for at, cell in enumerate(cells[:index]) if cell["cell_type"] == "code"]
 
 
 def copy_of_lesson(target: Path) -> Path:

@@ -18,10 +18,14 @@ from minray_widgets.timeline_model import OPEN, TICKS_PER_S, Lane, TimelineModel
 _GUTTER, _TOP, _ROW, _QUEUE, _LEGEND = 104, 34, 24, 36, 26
 _BARS_MAX = 1_500
 _X = Callable[[int], float]
+# Inline in a page, a style sheet is the page's: every rule starts with our class. JupyterLab's theme
+# decides where there is one, the reader's preference elsewhere.
 _STYLE = (
-    "text{font:11px system-ui,sans-serif;fill:#24292f}.m{fill:#57606a}.bg{fill:#fff}.ln{stroke:#d0d7de}"
-    ".zb{fill:#f6f8fa}.ib{fill:#111}@media(prefers-color-scheme:dark){text{fill:#e6edf3}.m{fill:#9da7b3}"
-    ".bg{fill:#16191d}.ln{stroke:#3d444d}.zb{fill:#1d2126}}"
+    ".minray-tl{--t:#24292f;--m:#57606a;--b:#fff;--l:#d0d7de;--z:#f6f8fa}"
+    "@media(prefers-color-scheme:dark){.minray-tl{--t:#e6edf3;--m:#9da7b3;--b:#16191d;--l:#3d444d;--z:#1d2126}}"
+    ".minray-tl text{font:11px system-ui,sans-serif;fill:var(--jp-ui-font-color1,var(--t))}"
+    ".minray-tl .m{fill:var(--jp-ui-font-color2,var(--m))}.minray-tl .bg{fill:var(--jp-layout-color0,var(--b))}"
+    ".minray-tl .ln{stroke:var(--jp-border-color2,var(--l))}.minray-tl .zb{fill:var(--jp-layout-color1,var(--z))}"
 )
 
 
@@ -47,7 +51,7 @@ def timeline_svg(model: TimelineModel, width: int = 900, now_s: float | None = N
     told = describe(model)
     box = f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told, quote=True)}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {box}>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="minray-tl" width="{width}" height="{height}" {box}>',
         f"<title>{escape(told)}</title><style>{_STYLE}</style>",
         _patterns(),
         f'<rect class="bg" width="{width}" height="{height}" rx="4"/>',
@@ -115,7 +119,7 @@ def _last_tick(model: TimelineModel) -> int:
 def _axis(first: int, last: int, width: int, height: int, x: _X) -> list[str]:
     span_s = (last - first) / TICKS_PER_S
     step = nice_step(span_s / max(2, (width - _GUTTER) // 110))
-    parts = [f'<text x="{_GUTTER - 8}" y="20" text-anchor="end" class="m">time</text>']
+    parts = ['<text x="12" y="20" class="m">time</text>']
     for i in range(int(span_s / step) + 1):
         at, base = x(first + int(i * step * TICKS_PER_S)), height - _LEGEND
         parts.append(

@@ -301,7 +301,7 @@ class TimelineView(PicturedWidget):
                 extra = {"seq": self._seq, "mode": self._mode, "status": self._status}
                 frame = encode_frame(self._model, now_s, extra)
             self._sent_at_s = now_s
-            self._credits -= 1
+            self._credits = max(0, self._credits - 1)
             if self.comm is not None:
                 self.send({"kind": "frame"}, [frame])
 

@@ -95,6 +95,25 @@ def test_an_engine_that_is_being_shut_down_does_not_end_the_view() -> None:
         assert view.spans() == []
 
 
+def test_an_interrupted_cell_ends_the_thread_and_the_next_cell_starts_it(watched: TimelineView) -> None:
+    class Interrupted:
+        error_in_exec = KeyboardInterrupt()
+
+    watched._cell_ended(Interrupted())
+    assert threads() == []
+    watched._cell_began()
+    assert threads() == ["minray-timeline"]
+
+
+def test_a_view_that_nobody_looks_at_does_not_sample(watched: TimelineView) -> None:
+    watched._end_thread()
+    watched._heard(None, {"kind": "hidden"}, [])
+    watched._cell_began()
+    assert threads() == []
+    watched._heard(None, {"kind": "shown"}, [])
+    assert threads() == ["minray-timeline"]
+
+
 def test_without_credits_frames_wait() -> None:
     clock = [0.0]
     events = script(tasks=60, begin_s=time.perf_counter() + 1, mean_s=0.01)
@@ -108,7 +127,9 @@ def test_without_credits_frames_wait() -> None:
         view._sample()
         view._publish()
     assert 4 <= len(browser.frames) <= 6  # four credits, and a heartbeat on a slow machine
-    browser.credit(1)
+    subshell = threading.Thread(target=browser.credit, args=(1,))
+    subshell.start()
+    subshell.join()
     clock[0] = events[-1].time_s
     view._sample()
     view._publish()
@@ -149,7 +170,9 @@ def test_a_displayed_view_carries_a_picture_beside_the_widget(watched: TimelineV
 
 
 def test_a_snapshot_is_an_svg(watched: TimelineView) -> None:
-    assert watched.snapshot(width=600).startswith('<svg xmlns="http://www.w3.org/2000/svg" width="600"')
+    assert watched.snapshot(width=600).startswith(
+        '<svg xmlns="http://www.w3.org/2000/svg" class="minray-tl" width="600"'
+    )
 
 
 def test_show_outside_a_notebook_gives_a_view(past: FakeEngine) -> None:

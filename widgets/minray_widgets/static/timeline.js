@@ -304,7 +304,7 @@ class Timeline {
 
   /** @param {Frame} frame */
   now(frame) {
-    const live = (frame.header.counts.running ?? 0) > 0 && frame.header.status !== "closed";
+    const live = (frame.header.counts.running ?? 0) > 0 && frame.header.status === "live";
     const ahead = live ? Math.min(performance.now() - frame.at, EXTRAPOLATE_MS_MAX) : 0;
     return frame.header.now + (ahead / 1000) * frame.header.ticksPerSecond;
   }
@@ -576,7 +576,7 @@ class Timeline {
     this.words(frame, path);
     this.showTip(frame, width);
     // Bars of running tasks grow between two frames, unless the frames have ceased.
-    if ((header.counts.running ?? 0) > 0 && performance.now() - frame.at < EXTRAPOLATE_MS_MAX) {
+    if (this.now(frame) > header.now && performance.now() - frame.at < EXTRAPOLATE_MS_MAX) {
       clearTimeout(this.growth);
       this.growth = setTimeout(() => this.schedule(), GROW_EVERY_MS);
     }
@@ -937,18 +937,26 @@ class Timeline {
     const box = row === -1 ? undefined : this.boxes.find((b) => b.row === row);
     this.tip.hidden = !box;
     if (!box) return;
-    const list = document.createElement("dl");
-    for (const [key, value] of this.story(frame, row)) {
-      const term = document.createElement("dt"), detail = document.createElement("dd");
+    // Spans, not <dl>: JupyterLab styles that one for documents.
+    this.tip.replaceChildren(...this.story(frame, row).flatMap(([key, value]) => {
+      const term = document.createElement("span"), detail = document.createElement("span");
+      term.className = "mt-key";
       term.textContent = key;
       detail.textContent = value;
-      list.append(term, detail);
+      return [term, detail];
+    }));
+    // The notebook clips what leaves the output: below the bar if it fits there, else beside it.
+    const { offsetWidth: w, offsetHeight: h } = this.tip;
+    const foot = this.canvas.clientHeight + 20 - h;
+    const end = Math.min(box.x + box.w, width);
+    let left = Math.max(box.x, GUTTER) + 8, top = box.y + box.h + 6;
+    if (top > foot) {
+      top = Math.max(-28, foot);
+      left = end + 8 + w < width ? end + 8 : Math.max(box.x, GUTTER) - w - 8;
+      if (left < 4) left = width - w - 8;
     }
-    this.tip.replaceChildren(list);
-    const left = Math.max(4, Math.min(box.x + 8, width - this.tip.offsetWidth - 6));
-    const below = box.y + box.h + 6;
-    this.tip.style.left = `${left}px`;
-    this.tip.style.top = `${below}px`;
+    this.tip.style.left = `${Math.max(4, Math.min(left, width - w - 6))}px`;
+    this.tip.style.top = `${top}px`;
   }
 }
 

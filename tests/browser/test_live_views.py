@@ -1,0 +1,192 @@
+"""Does a lesson move on the page while its cell still runs? In a real JupyterLab, in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.lab_session import (
+    Notebook,
+    browser,
+    code_cells_before,
+    copy_of_lesson,
+    end_kernels,
+    index_of,
+    lab,
+    notebook,
+    why_not,
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "-"),
+]
+
+OWN = [
+    "import time, minray as ray\nfrom minray.widgets import PredictView, TimelineView\nray.init(num_cpus=2)",
+    "@ray.remote\ndef work(s):\n    time.sleep(s)\n    return s\n"
+    "with TimelineView() as view:\n    ray.get([work.remote(0.3) for _ in range(8)])",
+    "with TimelineView() as many:\n    for _ in range(4):\n        ray.get([work.remote(0.0005) for _ in range(600)])",
+    "guess = PredictView('Which number?', options=['one', 'two'])\nguess",
+    "guess.reveal('two').score",
+    "lasting = TimelineView()\nlasting",
+    "ray.get([work.remote(0.2) for _ in range(4)])\nray.shutdown()\nray.init(num_cpus=2)\n"
+    "ray.get([work.remote(0.1) for _ in range(3)])\nlen(lasting.spans())",
+    "ray.shutdown()",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first lesson, and a notebook of our own beside it."""
+    folder = copy_of_lesson(tmp_path_factory.mktemp("lessons"))
+    (folder / "00_own").mkdir()
+    (folder / "00_own" / "lesson.ipynb").write_text(notebook(*OWN))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """A JupyterLab on that folder."""
+    with lab(folder, "01") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium: Any, address: str) -> Iterator[Any]:
+    """A fresh page; an error in its scripts fails the test. Its kernels end with it."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    end_kernels(address)
+    assert [error for error in errors if "minray" in error or "timeline" in error] == []
+
+
+def shown(view: Any) -> dict[str, str]:
+    """What a view says about itself on its root element."""
+    return {key: str(value) for key, value in view.evaluate("e => ({...e.dataset})").items()}
+
+
+def open_own(page: Any, address: str) -> Notebook:
+    return Notebook.open(page, address.replace("01_tasks", "00_own") + "&reset")
+
+
+def test_the_lessons_timeline_draws_while_the_cell_is_busy(
+    page: Any, address: str, folder: Path, tmp_path: Path
+) -> None:
+    lesson = Notebook.open(page, address)
+    path = folder / "01_tasks" / "lesson.ipynb"
+    picture = index_of(path, "view = TimelineView")
+    for index in code_cells_before(path, picture + 1):
+        lesson.run_cell(index)
+        lesson.wait_idle()
+    view = page.locator(".minray-timeline")
+    view.wait_for()
+    before = int(shown(view)["frames"]) if "frames" in shown(view) else 0
+    lesson.run_cell(picture + 1)
+    lesson.wait_busy()
+    seen: list[dict[str, str]] = []
+    while lesson.status() == "busy":
+        now = shown(view)
+        if lesson.status() == "busy":  # still busy after the look: what we saw was drawn before the end
+            seen.append(now)
+        page.wait_for_timeout(200)
+    drawn = [look for look in seen if int(look.get("frames", 0)) > before and int(look.get("bars", 0)) > 0]
+    assert len({look["frames"] for look in drawn}) > 5, seen
+    assert len({look["finished"] for look in drawn}) > 2, "bars finished one after the other"
+    assert any(int(look["running"]) > 0 for look in drawn)
+    assert {look["mode"] for look in drawn} <= {"subshell", "receive-only", "connecting"}
+    lesson.wait_idle()
+    page.wait_for_timeout(300)
+    assert shown(view)["finished"] == "16" and shown(view)["running"] == "0"
+    page.screenshot(path=str(tmp_path / "lesson.png"))
+
+
+def test_views_work_by_hand_and_by_keyboard(page: Any, address: str) -> None:
+    own = open_own(page, address)
+    for index in (0, 1):
+        own.run_cell(index)
+        own.wait_idle()
+    view = page.locator(".minray-timeline").first
+    canvas = view.locator("canvas[role]")
+    assert "8 finished" in canvas.get_attribute("aria-label")
+    canvas.focus()
+    page.keyboard.press("]")
+    assert view.locator(".mt-tip").is_visible() and "ran for" in view.locator(".mt-tip").inner_text()
+    page.keyboard.press("Escape")
+    bars = int(shown(view)["drawnBars"])
+    for key in "+++++":
+        page.keyboard.press(key)
+    page.wait_for_timeout(200)
+    assert int(shown(view)["drawnBars"]) < bars, "zoomed in, fewer bars are in sight"
+    page.keyboard.press("f")
+    page.keyboard.press("c")
+    page.wait_for_timeout(200)
+    assert int(shown(view)["drawnBars"]) == bars
+    assert view.locator(".mt-note").inner_text().startswith("Critical path: 4 tasks")
+    with page.expect_download() as download:
+        view.locator("button[data-do=export]").click()
+    trace = json.loads(Path(download.value.path()).read_text())
+    assert sum(event.get("cat") == "task" for event in trace["traceEvents"]) == 8
+
+    own.run_cell(3)
+    own.wait_idle()
+    prediction = page.locator(".minray-predict")
+    prediction.locator("input[value=one]").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    assert prediction.get_attribute("data-state") == "committed"
+    own.run_cell(4)
+    own.wait_idle()
+    assert "It was two, not one." in prediction.locator(".mp-result").inner_text()
+
+
+def test_thousands_of_bars_the_dark_theme_a_reload_and_a_new_runtime(
+    page: Any, address: str, tmp_path: Path
+) -> None:
+    own = open_own(page, address)
+    for index in (0, 1, 2):
+        own.run_cell(index)
+        own.wait_idle()
+    many = page.locator(".minray-timeline").nth(1)
+    assert shown(many)["finished"] == "2400"
+    page.locator("text=Settings").click()
+    page.locator("text=Theme").first.hover()
+    page.locator("text=JupyterLab Dark").first.click()
+    page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+    page.wait_for_timeout(500)
+    assert shown(many)["dark"] == "true"
+    many.screenshot(path=str(tmp_path / "many-dark.png"))
+
+    own.run_cell(5)
+    own.wait_idle()
+    own.run_cell(6)
+    own.wait_idle()
+    assert "\n7" in own.outputs().replace("\\n", "\n"), "both runtimes' tasks, in one view"
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(500)
+    page.reload()
+    again = Notebook.open(page, page.url)
+    page.locator(".minray-timeline").first.wait_for(timeout=30_000)
+    page.wait_for_timeout(500)
+    assert shown(page.locator(".minray-timeline").first)["finished"] == "8", (
+        "a reloaded page asks for the picture"
+    )
+    again.run_cell(7)
+    again.wait_idle()
