@@ -172,6 +172,7 @@ print(ready[-1])
 # %% [markdown]
 # What to see in the picture:
 #
+# - The blue row is this notebook. When it has placed all orders, it waits in `ray.get`.
 # - There are never more than four bars at the same time. We declared four CPUs.
 # - The first dishes start at once. Later ones **wait**, because all four cooks are busy.
 # - A cook takes the next dish as soon as the last one is done. Nobody waits for the slowest.

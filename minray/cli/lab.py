@@ -4,9 +4,9 @@ JupyterLab starts on the lessons, on this machine only (127.0.0.1, with a token)
 the lesson is printed; a browser opens where there is one. Works without a display and as root, so
 the same command serves a laptop, a container and a Binder.
 
-In a checkout the lessons are opened where they lie. From a wheel they are copied to a folder of the
-reader's own first (`./minray-lessons`): site-packages is no place for somebody's answers. Files that
-are there already are kept.
+The reader works on a copy in a folder of their own (`./minray-lessons`), the student's version: without
+the solutions, the checks and the wrong answers that the lessons' own tests use. Files that are there
+already are kept: they hold somebody's answers.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from typing import Any
 from urllib.parse import quote
 
 from minray.content import content_root
+from minray.grading.workbook import Workbook
 
 _START_S_MAX = 60.0
 DEFAULT_FOLDER = "minray-lessons"
+NOTEBOOK = "lesson.ipynb"
+TEACHERS_OWN = ("lesson.py", "checks.py", "mutants", "README.md")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -74,32 +77,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def lessons_folder(copy_to: Path | None, source: Path | None = None) -> Path:
-    """The folder to work in: the checkout's lessons, or a copy that belongs to the reader.
+    """The folder to work in: a copy of the lessons that belongs to the reader.
 
     Raises: FileNotFoundError if there are no lessons.
     """
     root = content_root() if source is None else source
-    lessons = root / "lessons"
-    if copy_to is None:
-        if root.name != "_content":
-            return lessons
-        copy_to = Path.cwd() / DEFAULT_FOLDER
-    copy_missing(lessons, copy_to)
-    return copy_to.resolve()
+    target = Path.cwd() / DEFAULT_FOLDER if copy_to is None else copy_to
+    copy_missing(root / "lessons", target)
+    return target.resolve()
 
 
 def copy_missing(source: Path, target: Path) -> None:
-    """Copy a tree, but never over a file that is there: it holds somebody's answers."""
+    """Copy what a student needs of each lesson, but never over a file that is there."""
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)
-        if any(part.startswith((".", "__pycache__")) for part in inside.parts):
+        if any(part.startswith((".", "__pycache__")) or part in TEACHERS_OWN for part in inside.parts):
             continue
         copy = target / inside
         if path.is_dir():
             copy.mkdir(parents=True, exist_ok=True)
         elif not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, copy)
+            if path.name == NOTEBOOK:
+                Workbook.read(path).student_version().write(copy)
+            else:
+                shutil.copy2(path, copy)
 
 
 def notebook_of(folder: Path, lesson: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,28 +44,46 @@ def test_every_public_name_is_there() -> None:
         _ = minray.widgets.no_such_view
 
 
+def lesson_in(folder: Path, cell: str) -> None:
+    """A notebook of one solution cell."""
+    folder.mkdir(parents=True)
+    metadata = {"nbgrader": {"grade_id": "f", "solution": True, "grade": False}}
+    made = {"cell_type": "code", "metadata": metadata, "source": cell, "outputs": [], "execution_count": 1}
+    content = {"cells": [made], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "lesson.ipynb").write_text(json.dumps(content))
+
+
+SOLVED = "### BEGIN SOLUTION\nanswer = 42\n### END SOLUTION\n"
+
+
 def test_a_copy_of_the_lessons_keeps_the_readers_answers(tmp_path: Path) -> None:
     source, target = tmp_path / "lessons", tmp_path / "mine"
-    (source / "01_tasks" / "__pycache__").mkdir(parents=True)
-    (source / "01_tasks" / "lesson.ipynb").write_text("new")
-    (source / "01_tasks" / "checks.py").write_text("checks")
-    (target / "01_tasks").mkdir(parents=True)
-    (target / "01_tasks" / "lesson.ipynb").write_text("answers")
+    lesson_in(source / "01_tasks", SOLVED)
+    lesson_in(target / "01_tasks", "my own answer")
     copy_missing(source, target)
-    assert (target / "01_tasks" / "lesson.ipynb").read_text() == "answers"
-    assert (target / "01_tasks" / "checks.py").read_text() == "checks"
-    assert not (target / "01_tasks" / "__pycache__").exists()
+    assert "my own answer" in (target / "01_tasks" / "lesson.ipynb").read_text()
 
 
-def test_a_checkout_is_opened_in_place_and_a_wheel_copied(
+def test_a_student_gets_the_lesson_without_what_gives_it_away(tmp_path: Path) -> None:
+    source, target = tmp_path / "lessons", tmp_path / "mine"
+    lesson_in(source / "01_tasks", SOLVED)
+    for name in ("lesson.py", "checks.py", "mutants/wrong.py", "__pycache__/checks.pyc", "data/table.csv"):
+        (source / "01_tasks" / name).parent.mkdir(exist_ok=True)
+        (source / "01_tasks" / name).write_text("answer = 42")
+    copy_missing(source, target)
+    files = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert files == {"01_tasks/lesson.ipynb", "01_tasks/data/table.csv"}
+    text = (target / "01_tasks" / "lesson.ipynb").read_text()
+    assert "42" not in text and "your code here" in text
+
+
+def test_the_reader_works_on_a_copy_beside_the_checkout_and_beside_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for root in ("repository", "_content"):
-        (tmp_path / root / "lessons" / "01_tasks").mkdir(parents=True)
-        (tmp_path / root / "lessons" / "01_tasks" / "lesson.ipynb").write_text("{}")
+    lesson_in(tmp_path / "repository" / "lessons" / "01_tasks", SOLVED)
     monkeypatch.chdir(tmp_path)
-    assert lessons_folder(None, tmp_path / "repository") == tmp_path / "repository" / "lessons"
-    assert lessons_folder(None, tmp_path / "_content") == tmp_path / "minray-lessons"
+    assert lessons_folder(None, tmp_path / "repository") == tmp_path / "minray-lessons"
+    assert lessons_folder(tmp_path / "else", tmp_path / "repository") == tmp_path / "else"
     assert (tmp_path / "minray-lessons" / "01_tasks" / "lesson.ipynb").exists()
 
 
