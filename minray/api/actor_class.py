@@ -106,7 +106,7 @@ class ActorHandle:
                 )
             info = self._info
             self._bound = engine.bind_actor(
-                self._actor_id_bytes, info.class_name, info.max_task_retries, info.max_pending_calls
+                self._actor_id_bytes, info.class_name, info.max_task_retries, info.max_pending_calls, self._ref
             )
             self._bound_engine = engine
         return self._bound

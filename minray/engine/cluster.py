@@ -99,6 +99,7 @@ class ClusterEngine:
             "owner": core.worker_id,
             "namespace": spec.namespace,
             "name": spec.name,
+            "held": spec.held,
             **spec.options,
         }
         try:
@@ -110,17 +111,20 @@ class ClusterEngine:
             core.pin_for_ever(ref)
         return actor_id, ref
 
-    def bind_actor(self, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int) -> Callable[..., Any]:
+    def bind_actor(
+        self, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int, ref: Any
+    ) -> Callable[..., Any]:
         """See the seam."""
         core = self.core
         calls = core.calls_of(actor_id, class_name, max_task_retries, max_pending)
         call_actor = core.call_actor
 
         def call(method: str, args: Any, kwargs: Any, returns: int) -> Any:
-            ref = call_actor(calls, method, args, kwargs, returns)
+            calls.keep = ref  # the actor outlives its last handle until this call is answered
+            result = call_actor(calls, method, args, kwargs, returns)
             if interrupts.pending:
                 interrupts.raise_pending()
-            return ref if returns == 1 else core.returned_refs(ref, returns)
+            return result if returns == 1 else core.returned_refs(result, returns)
 
         return call
 
@@ -178,12 +182,13 @@ class ClusterEngine:
         task = current_task()
         actor = task.actor if task is not None else None
         gpu_ids: tuple[int, ...] = ()
+        shape: Any = ()
         if actor is not None:
-            gpu_ids = tuple(actor.gpu_ids)
+            gpu_ids, shape = tuple(actor.gpu_ids), actor.held
         elif task is not None:
-            gpu_ids = task.peer.gpu_ids
+            gpu_ids, shape = task.peer.gpu_ids, task.peer.shape
         return RunningTask(
-            core.job_id.to_bytes(4, "little").hex(),
+            (core.job_id or core.config.job_id).to_bytes(4, "little").hex(),
             core.config.node_id.hex(),
             core.worker_id.hex(),
             task.task_id if task is not None else "",
@@ -193,7 +198,7 @@ class ClusterEngine:
             actor.namespace if actor is not None and actor.namespace else core.config.namespace,
             gpu_ids,
             bool(actor is not None and actor.incarnation > 0),
-            {},
+            {name: amount / 10_000 for name, amount in shape},
         )
 
     def resolved_argument(self, value: Any) -> bool:

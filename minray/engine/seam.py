@@ -72,8 +72,11 @@ class Engine(Protocol):
     def create_actor(self, spec: ActorSpec, info: Any, args: Any, kwargs: Any) -> tuple[bytes, Any]:
         """Register an actor. Returns (actor id, what its handle keeps alive). Raises: ValueError."""
 
-    def bind_actor(self, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int) -> Callable[..., Any]:
-        """A callable (method, args, kwargs, returns) -> ObjectRef | list | None."""
+    def bind_actor(
+        self, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int, ref: Any
+    ) -> Callable[..., Any]:
+        """A callable (method, args, kwargs, returns) -> ObjectRef | list | None. `ref`: what keeps the
+        actor alive, None for a handle found by name."""
 
     def get(self, refs: Any, timeout_s: float | None) -> Any:
         """Value of one reference, or list of values of a list."""

@@ -19,6 +19,8 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import threading
+from collections.abc import Callable
 from pickle import PickleBuffer
 from typing import Any
 
@@ -30,6 +32,11 @@ SMALL_BYTES = 1 << CHUNK_BITS
 
 PIECE_BYTES = 4 << 20
 """One slice assignment without numpy holds the GIL for about half a millisecond."""
+
+PARALLEL_BYTES = 16 << 20
+"""From here a second thread pays: one core does not saturate the memory (7 GB/s alone, 10 by two)."""
+
+COPY_THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 COLD, CACHED, MAPPED = 0, 1, 2
 MADV_POPULATE_WRITE = 23  # Linux 5.14; not in Python 3.11's mmap
@@ -105,12 +112,32 @@ class PageWriter:
         if size_bytes > PIECE_BYTES // 4 and numpy is not None and hasattr(numpy, "copyto"):
             if self._array is None:
                 self._array = numpy.frombuffer(self._view, numpy.uint8)
-            numpy.copyto(self._array[offset : offset + size_bytes], numpy.frombuffer(data, numpy.uint8))
+            target, source = self._array[offset : offset + size_bytes], numpy.frombuffer(data, numpy.uint8)
+            if size_bytes < PARALLEL_BYTES or COPY_THREADS < 2:
+                numpy.copyto(target, source)
+            else:
+                _copy_in_parallel(numpy.copyto, target, source, size_bytes)
             return
         view = self._view
         for at in range(0, size_bytes, PIECE_BYTES):
             piece = data[at : at + PIECE_BYTES]
             view[offset + at : offset + at + len(piece)] = piece
+
+
+def _copy_in_parallel(copyto: Callable[[Any, Any], None], target: Any, source: Any, size_bytes: int) -> None:
+    """Copy in `COPY_THREADS` stretches; numpy releases the GIL while it copies."""
+    stretch = (size_bytes // COPY_THREADS + 4095) & -4096
+    helpers = [
+        threading.Thread(target=copyto, args=(target[at : at + stretch], source[at : at + stretch]), daemon=True)
+        for at in range(stretch, size_bytes, stretch)
+    ]
+    for helper in helpers:
+        helper.start()
+    try:
+        copyto(target[:stretch], source[:stretch])
+    finally:
+        for helper in helpers:
+            helper.join()
 
 
 def punch(mapping: mmap.mmap, offset: int, size_bytes: int) -> None:

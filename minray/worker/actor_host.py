@@ -51,6 +51,7 @@ class ActorHost:
         self.namespace: str = spec.get("namespace", "")
         self.name: str = spec.get("name", "")
         self.owner: bytes = spec["owner"]
+        self.held = spec.get("held", ())
         self._payload = spec["payload"]
         self._blob: bytes = spec["class"]
         self._concurrency: int | None = spec.get("max_concurrency")

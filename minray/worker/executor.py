@@ -81,8 +81,8 @@ class Executor:
         peer.names[message[1]] = message[2]
 
     def on_leased(self, peer: Peer, message: Any) -> None:
-        """(LEASED, lease id, gpu ids)."""
-        _, peer.lease_id, gpu_ids = message
+        """(LEASED, lease id, gpu ids, shape)."""
+        _, peer.lease_id, gpu_ids, peer.shape = message
         peer.gpu_ids = tuple(gpu_ids)
         show_gpus(peer.gpu_ids)
 

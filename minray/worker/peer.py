@@ -27,6 +27,7 @@ class Peer:
         "names",
         "lease_id",
         "gpu_ids",
+        "shape",
         "queue",
         "out",
         "holds",
@@ -46,6 +47,7 @@ class Peer:
         self.names: dict[int, str] = {}
         self.lease_id = 0  # the lease under which its tasks run here
         self.gpu_ids: tuple[int, ...] = ()
+        self.shape: tuple[tuple[str, int], ...] = ()  # of that lease
         self.queue: deque[tuple[int, Any, Any]] = deque()  # its tasks, not started here
         self.out: deque[tuple[int, int, Any, float, float]] = deque()  # replies not sent yet
         self.holds: dict[int, list[Any]] = {}  # number of mine -> [ref, handles it holds]

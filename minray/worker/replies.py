@@ -244,7 +244,7 @@ class Replies(CoreState):
         lease = Lease(group, peer, grant.lease_id, _perf())
         peer.lease = lease
         self.leases_by_id[grant.lease_id] = lease
-        peer.channel.send((LEASED, grant.lease_id, grant.gpu_ids))
+        peer.channel.send((LEASED, grant.lease_id, grant.gpu_ids, grant.shape))
         if self.recorder is not None:
             self._note_lease(lease, True)
         with self.flush_lock:
