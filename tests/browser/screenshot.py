@@ -39,7 +39,8 @@ def photograph(target: Path) -> None:
             lesson.run_cell(picture + 1)
             cell = page.locator(".jp-NotebookPanel .jp-Cell").nth(picture)
             view = page.locator(".minray-timeline").last
-            page.wait_for_function("view => Number(view.dataset.finished) >= 9", arg=view.element_handle())
+            while int(view.get_attribute("data-finished") or 0) < 9:
+                page.wait_for_timeout(50)
             cell.evaluate("cell => cell.scrollIntoView({block: 'start'})")
             page.wait_for_timeout(200)
             target.parent.mkdir(exist_ok=True)

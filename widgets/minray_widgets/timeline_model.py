@@ -274,12 +274,15 @@ class TimelineModel:
     def _get_called(self, event: GetCalled) -> None:
         index = self._lane_of.get(event.worker_id, DRIVER_LANE)
         tick = self.tick(event.time_s)
+        rows = [row for row in map(self._producer, event.object_ids) if row is not None]
+        if self._refused and not rows and not any(map(self._is_queued, event.object_ids)):
+            return  # it is about tasks that the filter keeps out
+        self.newest_tick = max(self.newest_tick, tick)
         self.call_start.append(self.tick(event.started_s))
         self.call_end.append(tick)
         self.call_count.append(min(event.count, OPEN - 1))
         self.call_lane.append(index)
         self.call_what.append(self._string(f"{event.what} · {event.caller}" if event.caller else event.what))
-        rows = [row for row in map(self._producer, event.object_ids) if row is not None]
         ended = [(self.end[row], row) for row in rows if self.end[row] != OPEN]
         if ended and index == DRIVER_LANE:
             self._releases.append((tick, max(ended)[1]))
@@ -397,6 +400,9 @@ class TimelineModel:
             if row is not None:
                 return row
         return None
+
+    def _is_queued(self, object_id: str) -> bool:
+        return any(object_id[:length] in self._queued for length in self._id_lengths)
 
     def _binding_predecessor(self, row: int, previous: int | None = None) -> int:
         """Row + 1 of what this row waited for last, 0 for nothing.

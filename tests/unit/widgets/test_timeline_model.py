@@ -145,6 +145,14 @@ def test_a_filter_keeps_other_tasks_out_of_every_count() -> None:
     assert [span.name for span in model.spans()] == ["score"]
 
 
+def test_a_get_of_tasks_that_the_filter_keeps_out_is_not_drawn() -> None:
+    model = fresh(accept="score")
+    model.apply([submitted(0, "a1", "load"), submitted(0, "a2", "score")])
+    model.apply([GetCalled(101, 100, "get", ("a100000001",), 1, 0, "x:1", "driver")])
+    model.apply([GetCalled(102, 100, "get", ("a200000001",), 1, 0, "x:2", "driver")])
+    assert [model.strings[what] for what in model.call_what] == ["get · x:2"]
+
+
 def test_the_end_of_the_runtime_loses_what_was_not_over_and_frees_the_ids() -> None:
     model = fresh()
     model.apply([submitted(0, "a1"), submitted(0, "a2"), dispatched(1, "a1")])

@@ -158,6 +158,14 @@ def test_a_page_that_says_hello_gets_the_whole_picture_at_once(watched: Timeline
     assert len(browser.frames) >= 1 and browser.frames[0]["counts"]["finished"] > 0
 
 
+def test_a_cell_in_which_no_task_ran_leaves_the_stored_picture_alone(watched: TimelineView) -> None:
+    watched.refresh()
+    before = watched._picture_version()
+    watched._cell_began()
+    watched._cell_ended()
+    assert watched._picture_version() == before
+
+
 def test_its_representation_never_changes(watched: TimelineView) -> None:
     assert repr(watched) == "<TimelineView>"
 
