@@ -92,6 +92,7 @@ class ActorHandle:
         self._ref = ref  # counted like any reference; None in a handle found by name
         self._bound: Any = None
         self._bound_engine: Any = None
+        self._for_methods: ActorHandle | None = None
 
     def _bind(self) -> Any:
         engine = slot.engine
@@ -127,7 +128,11 @@ class ActorHandle:
             if name not in _SPECIAL:
                 raise AttributeError(f"'{self._info.class_name}' actor has no method '{name}'")
             options = MethodOptions()
-        method = ActorMethod(self, name, options)
+        # Methods are kept for the next call, so they must not refer to the handle that keeps them: an actor
+        # should end with `del handle`, not when the garbage collector next looks for cycles.
+        if self._for_methods is None:
+            self._for_methods = ActorHandle(self._actor_id_bytes, self._info, self._ref)
+        method = ActorMethod(self._for_methods, name, options)
         self.__dict__[name] = method
         return method
 
