@@ -180,6 +180,8 @@ class Connections:
             return None
 
     def _close(self, channel: Channel) -> None:
+        if channel.closed:
+            return  # its number may belong to another connection by now, which must stay watched
         self._loop.unwatch(channel.fd)
         channel.close()
 
