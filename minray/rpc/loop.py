@@ -76,7 +76,9 @@ class Loop:
 
     def remove(self, channel: Channel) -> None:
         """Stop reading and close."""
-        if self.channels.pop(channel.fd, None) is not None:
+        # By identity: a closed channel's number may belong to another connection by now.
+        if self.channels.get(channel.fd) is channel:
+            del self.channels[channel.fd]
             with contextlib.suppress(OSError, ValueError):
                 self.epoll.unregister(channel.fd)
         channel.close()
@@ -184,13 +186,13 @@ class Loop:
             if message is not None:
                 handler(channel, message)
         except EOFError:
-            if channel.fd in self.channels:
+            if self.channels.get(channel.fd) is channel:
                 self.remove(channel)
                 self._on_end(channel)
 
     def drain_rest(self, channel: Channel) -> None:
         """Apply everything that a dead process still left in `channel`, then its end."""
-        while channel.fd in self.channels:
+        while self.channels.get(channel.fd) is channel:
             before = channel.closed
             try:
                 message = channel.receive_into(self._buffer, self._view)
