@@ -58,6 +58,9 @@ class Executor:
         self.context: TaskContext | None = None  # of the task on the main thread
         self.current_peer: Peer | None = None
         self.blocked_depth = 0
+        # The pump must not say "blocked" after the main thread has said "unblocked".
+        self._block_lock = threading.Lock()
+        self._told_blocked: set[Peer] = set()
         self.on_idle: Callable[[], None] | None = None
         self.stopping = False
 
@@ -65,8 +68,11 @@ class Executor:
     def on_tasks(self, peer: Peer, message: Any) -> None:
         """(TASKS, batch)."""
         if self.blocked_depth and self.actor is None:
-            peer.channel.send((RETURNED, [task[0] for task in message[1]], True))
-            return
+            with self._block_lock:
+                if self.blocked_depth:
+                    self._told_blocked.add(peer)
+                    peer.channel.send((RETURNED, [task[0] for task in message[1]], True))
+                    return
         if self.actor is not None and self.actor.concurrent:
             self.actor.accept(peer, message[1])
             return
@@ -357,28 +363,35 @@ class Executor:
         """The running task is about to wait: lend its CPU, return its neighbours."""
         if threading.get_ident() != self.main_ident or self.context is None:
             return False
-        self.blocked_depth += 1
-        if self.blocked_depth > 1:
-            return True
         peer = self.current_peer
         if peer is not None:
             self.flush_replies(peer)
-        if self.actor is None:
-            for other in {id(one): one for one in [*self.ready, *([peer] if peer else [])]}.values():
-                numbers = [task[0] for task in other.queue]
-                other.queue.clear()
-                other.channel.send((RETURNED, numbers, True))
+        with self._block_lock:
+            self.blocked_depth += 1
+            if self.blocked_depth > 1:
+                return True
+            if self.actor is None:
+                told = self._told_blocked
+                told.update(self.ready)
+                if peer is not None:
+                    told.add(peer)
+                for other in told:
+                    numbers = [task[0] for task in other.queue]
+                    other.queue.clear()
+                    other.channel.send((RETURNED, numbers, True))
         self.core.tell_node(WorkerBlocked())
         return True
 
     def unblock(self) -> None:
         """The wait is over."""
-        self.blocked_depth -= 1
-        if self.blocked_depth:
-            return
-        self.core.tell_node(WorkerUnblocked())
-        if self.actor is None and self.current_peer is not None:
-            self.current_peer.channel.send((UNBLOCKED,))
+        with self._block_lock:
+            self.blocked_depth -= 1
+            if self.blocked_depth:
+                return
+            told, self._told_blocked = self._told_blocked, set()
+            self.core.tell_node(WorkerUnblocked())
+            for peer in told:
+                peer.channel.send((UNBLOCKED,))
 
 
 class _Unread:
