@@ -24,15 +24,15 @@ $(BIN)/python:
 # A stamp per set of extras, older than pyproject.toml when something is to be installed again.
 $(VENV)/.lab-installed: pyproject.toml | $(BIN)/python
 	@echo "installing minray with its lessons into $(VENV) (the first time takes a minute or two)"
-	@$(PIP) install --quiet -e ".[lab]"
+	@$(PIP) install -qq -e ".[lab]"
 	@touch $@
 
 # torch first and by its exact version: on a machine that keeps a CPU build, this takes that file; a
 # range would fetch the newest build with gigabytes of CUDA.
 $(VENV)/.test-installed: pyproject.toml | $(BIN)/python
 	@echo "installing minray with everything that its tests use into $(VENV) (the first time takes minutes)"
-	@$(PIP) install --quiet "torch==2.13.0"
-	@$(PIP) install --quiet -e ".[dev,all]"
+	@$(PIP) install -qq "torch==2.13.0"
+	@$(PIP) install -qq -e ".[dev,all]"
 	@touch $@ $(VENV)/.lab-installed
 
 lab: $(VENV)/.lab-installed
