@@ -466,7 +466,7 @@ print(inspect.getsource(trace.max_overlap))
 # - Pass **references** from task to task. What you do not fetch costs your notebook nothing.
 # - Exceptions arrive at `ray.get`. Dead workers are replaced, and their tasks run again.
 #
-# Three questions to finish with. Answer them, then run the cell below.
+# Three questions to finish with. Commit your answers, then run the folded cell below them.
 
 # %%
 from IPython.display import display
@@ -490,7 +490,7 @@ recap = [
 ]
 display(*recap)
 
-# %%
+# %% jupyter={"source_hidden": true}
 for question, right, why in zip(
     recap,
     ["as soon as a CPU is free", "3 s", "the value behind the reference"],

@@ -3,11 +3,12 @@
     python -m minray.grading.build lessons/01_tasks            # build and execute
     python -m minray.grading.build lessons/01_tasks --check    # are the two in sync?
 
-The source is jupytext's percent format, with three short marks of our own on a cell:
+The source is jupytext's percent format, with marks on a cell:
 
     # %% exercise="squares"    the student writes here (nbgrader's solution cell)
     # %% check="squares"       a check; its points are those of the exercise in checks.py
     # %% tags=["picture"]      keep the static picture that this cell ends with
+    # %% jupyter={"source_hidden": true}    fold the code: it holds the answers
 
 A line `# NBVAL_CHECK_OUTPUT` promises a cell's output; the notebook carries it as nbval's tag, where it does
 not stand in a student's way. Outputs are kept where they are promised or are a picture, and nowhere else:
@@ -51,6 +52,8 @@ def build(lesson: Lesson) -> Workbook:
             tags.append(CHECKED_TAG)
         if tags:
             metadata["tags"] = tags
+        if "jupyter" in marks:
+            metadata["jupyter"] = marks["jupyter"]
         if name := marks.get("exercise"):
             metadata["nbgrader"] = _nbgrader(name, solution=True)
         if name := marks.get("check"):

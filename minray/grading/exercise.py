@@ -27,11 +27,15 @@ _LINE_CHARS_MAX = 200
 
 @dataclass(frozen=True)
 class Trial:
-    """One call. `arguments(rng)` is plain data; `call(function, ray, arguments)` returns plain data."""
+    """One call. `arguments(rng)` is plain data; `call(function, ray, arguments)` returns plain data.
+
+    A call that returns None is taken for one that was not written yet, unless `returns_value` is False.
+    """
 
     name: str
     arguments: Callable[[random.Random], Any]
     call: Callable[[Callable[..., Any], Any, Any], Any]
+    returns_value: bool = True
 
 
 @dataclass(frozen=True)
@@ -128,19 +132,30 @@ class Exercise:
             if case.hidden and not hidden:
                 continue
             attempt = attempts.get(case.trial.name)
-            passed, message = _ask(case, attempt)
+            passed: bool | None = False
+            problem = _broken(case.trial, attempt)
             # One broken call fails several cases; say why once.
-            if attempt is not None and attempt.error:
-                message = "" if case.trial.name in told else message
-                told.add(case.trial.name)
+            if problem:
+                message = "" if problem in told else problem
+                told.add(problem)
+            else:
+                passed, message = _ask(case, attempt)
             yield CaseResult(case.title, passed, case.points, message, case.hidden)
 
 
-def _ask(case: Case, attempt: Attempt | None) -> tuple[bool | None, str]:
+def _broken(trial: Trial, attempt: Attempt | None) -> str:
+    """Why there is nothing to judge, or ""."""
     if attempt is None:
-        return False, "it was not reached"
+        return "it was not reached"
     if attempt.error:
-        return False, attempt.error
+        return attempt.error
+    if attempt.value is None and trial.returns_value:
+        return "the function returned None: is it written, and is there a `return`?"
+    return ""
+
+
+def _ask(case: Case, attempt: Attempt | None) -> tuple[bool | None, str]:
+    assert attempt is not None  # _broken was asked first
     if case.reads_trace and attempt.trace is None:
         return None, "it needs minray's event trace"
     try:

@@ -64,6 +64,19 @@ def test_a_broken_call_is_told_once_and_fails_every_case_on_it() -> None:
     assert [case.message for case in report.cases] == ["it raised ValueError: no", "", ""]
 
 
+def test_a_function_that_is_not_written_yet_is_told_so_once() -> None:
+    report = DOUBLE.judge({"some number": Attempt(21, None, "", (EVENT,)), "zero": Attempt(0, None, "", ())})
+    assert report.score == 0
+    assert [bool(case.message) for case in report.cases] == [True, False, False]
+    assert "returned None" in report.cases[0].message
+
+
+def test_a_call_may_be_meant_to_return_nothing() -> None:
+    silent = Trial("t", lambda rng: 0, lambda function, ray, x: function(x), returns_value=False)
+    exercise = Exercise("e", "E", "f", (Case("c", silent, lambda attempt: None),))
+    assert exercise.judge({"t": Attempt(0, None, "", ())}).score == 1
+
+
 def test_without_a_trace_a_trace_case_is_neither_passed_nor_failed() -> None:
     report = DOUBLE.judge(attempts(42, trace=None))
     assert report.cases[2].passed is None and report.score == 3 and report.solved
@@ -74,7 +87,7 @@ def test_an_attempt_that_was_never_made_earns_nothing() -> None:
 
 
 def test_a_value_of_an_unexpected_shape_is_one_clean_line() -> None:
-    report = DOUBLE.judge({**attempts(42), "zero": Attempt("x", None, "", ())})
+    report = DOUBLE.judge({**attempts(42), "zero": Attempt("x", [], "", ())})
     crashed = Exercise("e", "E", "f", (Case("c", TRIAL, lambda a: a.value["missing"]),)).judge(attempts(42))
     assert report.cases[1].passed is False
     assert crashed.cases[0].message == "TypeError: 'int' object is not subscriptable (got int)"
