@@ -211,6 +211,9 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         self.on_shutdown(self.node_lost)
 
     def _fail_everything(self) -> None:
+        with self.flush_lock:
+            for waiting in [*self.groups.values(), *self.actors.values()]:
+                waiting.queue.clear()
         for number, ref in list(self.table.items()):
             if ref.task is not None:
                 self.fail_task(number, LocalRayletDiedError())
@@ -294,6 +297,8 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
     def flush_all(self) -> None:
         """Send everything that is corked."""
         self.corked = False
+        if self.node_lost:
+            self._fail_everything()
         for group in self.groups.values():
             if group.queue:
                 self.flush(group)
@@ -310,6 +315,8 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         interrupts.nudge()
 
     def _on_tick(self) -> bool:
+        if self.node_lost:
+            self._fail_everything()
         again = self.check_stalls()
         again = self.flush_actors() or again
         self._collect()

@@ -423,12 +423,19 @@ class Replies(CoreState):
                 and ref.task is not None
             ]
             lease.batches.clear()
-        self.tell_node(LeaseReturned(lease.lease_id, broken=True))
+        worker_id = lease.peer.worker_id
+
+        def end_lease() -> None:
+            if worker_id not in self.deaths:  # it lives, but we cannot reach it
+                self.tell_node(LeaseReturned(lease.lease_id, broken=True))
+
+        # Not now: the node would kill what is dead already, and name that as the cause.
+        self.when_cause_known(worker_id, end_lease)
         # The first of them was running; those behind it had not begun, so it costs them no retry.
         for task in reversed(lost[1:]):
             lease.group.queue.appendleft(task)
         if lost:
-            self.when_cause_known(lease.peer.worker_id, lambda: self._retry_lost(lost[0], lease))
+            self.when_cause_known(worker_id, lambda: self._retry_lost(lost[0], lease))
         if lease.group.queue:
             lease.group.wanted = 0
             self._demand(lease.group)
@@ -448,8 +455,8 @@ class Replies(CoreState):
             self.flush(record.group)
             self._demand(record.group)
             return
-        again = f" It was tried {done + 1} times (max_retries={record.max_retries})." if done else ""
-        self.fail_task(number, WorkerCrashedError(f"The task {record.name} was lost: {text}{again}"))
+        again = f" {done + 1} times (max_retries={record.max_retries})" if done else ""
+        self.fail_task(number, WorkerCrashedError(f"The task {record.name} was lost{again}: {text}"))
 
     def when_cause_known(self, worker_id: bytes, then: Callable[[], None]) -> None:
         """Run `then` once the node has said why the worker died, or after 1.5 s without a word."""
