@@ -74,6 +74,7 @@ class ActorMethod:
         raise AttributeError("method.bind() (lazy graphs, ray.dag) is not in this version of minray; use .remote()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: a method runs in the actor. Raises: TypeError that names `.remote()`."""
         raise TypeError(
             f"Actor methods cannot be called directly. Instead of running 'object.{self._name}()', "
             f"try 'object.{self._name}.remote()'."
@@ -103,7 +104,8 @@ class ActorHandle:
         if self._bound_engine is not engine:
             if self._bound_engine is not None:
                 raise RuntimeError(
-                    f"This handle of {self._info.class_name} belongs to a cluster that was shut down; create the actor again."
+                    f"This handle of {self._info.class_name} belongs to a cluster that was shut down; "
+                    "create the actor again."
                 )
             info = self._info
             self._bound = engine.bind_actor(
@@ -174,6 +176,7 @@ class ActorClass:
         self.modified_class = cls
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: an actor is created by `.remote()`. Raises: TypeError that says so."""
         name = self._cls.__name__
         raise TypeError(
             f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
@@ -245,7 +248,7 @@ class ActorClass:
             methods: dict[str, MethodOptions] = {}
             signatures: dict[str, Any] = {}
             for name, member in inspect.getmembers(self._cls, callable):
-                if name.startswith("__") and name.endswith("__") and name not in ("__call__",):
+                if name.startswith("__") and name.endswith("__") and name != "__call__":
                     continue
                 given = getattr(member, METHOD_OPTIONS, None)
                 methods[name] = parse_method_options(given) if given else MethodOptions()

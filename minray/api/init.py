@@ -16,7 +16,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from minray.api import teaching
 from minray.api.driver_output import DriverOutput
@@ -59,7 +59,7 @@ class RayContext(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.address_info)
 
-    def __enter__(self) -> RayContext:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,10 +70,12 @@ class RayContext(Mapping[str, Any]):
         shutdown()
 
     def __call__(self, definition: Any) -> Any:
+        """`@ray.init(...)` above a function or class, as older programs have it: returned unchanged."""
         return definition
 
     def __repr__(self) -> str:
-        return f"RayContext(node_id={self.address_info['node_id'][:12]}, session_dir={self.address_info['session_dir']!r})"
+        node_id, session_dir = self.address_info["node_id"][:12], self.address_info["session_dir"]
+        return f"RayContext(node_id={node_id}, session_dir={session_dir!r})"
 
     def _repr_html_(self) -> str:
         cpus = slot.engine.ask("cluster_resources").get("CPU", 0) if slot.engine is not None else 0
@@ -132,8 +134,8 @@ def init(
         if address not in (None, "local"):
             if num_cpus is not None or num_gpus is not None or resources is not None or object_store_memory is not None:
                 raise ValueError(
-                    "When connecting to an existing cluster, num_cpus, num_gpus, resources and object_store_memory must "
-                    "not be provided: its nodes have declared them."
+                    "When connecting to an existing cluster, num_cpus, num_gpus, resources and object_store_memory "
+                    "must not be provided: its nodes have declared them."
                 )
             assert address is not None
             return _attach(address, namespace, log_to_driver)

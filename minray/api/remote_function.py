@@ -35,6 +35,7 @@ class RemoteFunction:
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: a task is submitted by `.remote()`. Raises: TypeError that says so."""
         raise TypeError(
             f"Remote functions cannot be called directly. Instead of running '{self._name}()', "
             f"try '{self._name}.remote()'."

@@ -44,7 +44,19 @@ class Channel:
     Any thread may send. Receives are serialised by the caller (the leadership of the I/O loop).
     """
 
-    __slots__ = ("sock", "fd", "peer", "closed", "outbox", "_parts", "on_backlog", "handler", "tag", "_lock", "__weakref__")
+    __slots__ = (
+        "sock",
+        "fd",
+        "peer",
+        "closed",
+        "outbox",
+        "_parts",
+        "on_backlog",
+        "handler",
+        "tag",
+        "_lock",
+        "__weakref__",
+    )
 
     def __init__(self, sock: socket.socket, peer: Hello | None = None) -> None:
         sock.setblocking(False)

@@ -25,7 +25,7 @@ from typing import Any
 from minray.base.errors import ObjectLostError, OwnerDiedError
 from minray.base.messages import OrphansFreed
 from minray.serialization.errors import dump_error
-from minray.serialization.values import FAILED, PENDING, PLAIN, STORED, Stored, collecting
+from minray.serialization.values import FAILED, PENDING, STORED, Stored, collecting
 from minray.worker.core_state import CoreState
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_borrowed, make_ref
 from minray.worker.peer import Peer

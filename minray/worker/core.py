@@ -190,12 +190,12 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         with self._question_lock:
             channel = self._question
             if channel is None or channel.closed:
-                raise LocalRayletDiedError()
+                raise LocalRayletDiedError
             try:
                 answer: Answer = channel.ask(Ask(what, argument), timeout_s=30.0)
             except (EOFError, OSError) as error:
                 channel.close()
-                raise LocalRayletDiedError() from error
+                raise LocalRayletDiedError from error
         if answer.error:
             raise RaySystemError(answer.error)
         return answer.value

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from minray.base.config import SessionConfig
-from minray.base.messages import ActorChanged, Shape, WorkerDied
+from minray.base.messages import Shape, WorkerDied
 from minray.rpc.loop import Loop
 from minray.worker.functions import FunctionRecord
 from minray.worker.object_ref import ObjectRef

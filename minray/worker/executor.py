@@ -299,7 +299,8 @@ class Executor:
         if isinstance(error, (ActorExit, AsyncioActorExit)) or (
             isinstance(error, SystemExit) and self.actor is not None
         ):
-            self.end_actor("exit_actor() was called" if not isinstance(error, SystemExit) or isinstance(error, ActorExit) else "the actor called sys.exit()")
+            by_system_exit = isinstance(error, SystemExit) and not isinstance(error, ActorExit)
+            self.end_actor("the actor called sys.exit()" if by_system_exit else "exit_actor() was called")
         if isinstance(error, SystemExit):
             self.flush_replies(context.peer) if context is not None else None
             self.output.flush()

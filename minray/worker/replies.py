@@ -261,7 +261,13 @@ class Replies(CoreState):
         shape = ", ".join(f"{name}:{amount / 10_000:g}" for name, amount in lease.group.shape)
         self.recorder.record(
             ev.LeaseChanged(
-                _perf(), lease.lease_id, lease.peer.worker_id.hex(), lease.peer.pid, self.worker_id.hex(), shape, granted
+                _perf(),
+                lease.lease_id,
+                lease.peer.worker_id.hex(),
+                lease.peer.pid,
+                self.worker_id.hex(),
+                shape,
+                granted,
             )
         )
 

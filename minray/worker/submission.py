@@ -153,7 +153,7 @@ class Submission(CoreState):
             kwargs = {key: _slot(value, dependencies) for key, value in kwargs.items()}
         state, form, refs = self.store.seal((args, kwargs))
         if state == STORED:
-            stream, buffers, block, size = form
+            stream, buffers, block, _ = form
             if block is not None:
                 whole = self.adopt(form, refs, None)
                 call = Call(stream, None, (*block, self.worker_id, whole.n), (), returns)

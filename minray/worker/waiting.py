@@ -115,7 +115,8 @@ class Waiting(CoreState):
         recorder = self.recorder
         if recorder is not None:
             frame = sys._getframe(4)
-            recorder.log.append((GET, _perf(), started, "get", ((ref.owner, ref.n),), 1, 0, frame.f_code, frame.f_lineno))
+            refs = ((ref.owner, ref.n),)
+            recorder.log.append((GET, _perf(), started, "get", refs, 1, 0, frame.f_code, frame.f_lineno))
         if interrupts.pending:
             interrupts.raise_pending()
 
@@ -158,8 +159,8 @@ class Waiting(CoreState):
         if deadline is not None and _perf() >= deadline and any(ref.st == PENDING for ref in refs):
             late = sum(1 for ref in refs if ref.st == PENDING)
             raise GetTimeoutError(
-                f"Get timed out: {late} of {len(refs)} object{'s' if len(refs) > 1 else ''} not ready after {timeout_s} s"
-                f" (first: {next(ref for ref in refs if ref.st == PENDING).hex()})."
+                f"Get timed out: {late} of {len(refs)} object{'s' if len(refs) > 1 else ''} not ready "
+                f"after {timeout_s} s (first: {next(ref for ref in refs if ref.st == PENDING).hex()})."
             )
 
     def _step(self, ref: ObjectRef[Any], deadline: float | None) -> None:
@@ -192,7 +193,8 @@ class Waiting(CoreState):
     def _note_get(self, what: str, started: float, refs: Sequence[ObjectRef[Any]], ready: int) -> None:
         assert self.recorder is not None
         code, line = _caller()
-        self.recorder.log.append((GET, _perf(), started, what, tuple([(ref.owner, ref.n) for ref in refs[:64]]), len(refs), ready, code, line))
+        names = tuple([(ref.owner, ref.n) for ref in refs[:64]])
+        self.recorder.log.append((GET, _perf(), started, what, names, len(refs), ready, code, line))
         self.recorder.roll()
 
     # ---------------------------------------------------------------- wait
