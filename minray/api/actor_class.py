@@ -15,6 +15,7 @@ from typing import Any
 from minray.api.options import ActorOptions, MethodOptions, parse_actor_options, parse_method_options
 from minray.api.placement import check_wishes
 from minray.api.remote_function import argument_check
+from minray.api.teaching import warn_large_code
 from minray.base import ids
 from minray.engine.seam import ActorSpec, slot
 from minray.serialization import functions as code
@@ -210,6 +211,10 @@ class ActorClass:
 
             engine = auto_init()
         options = self._options
+        if options.concurrency_groups:
+            raise ValueError(
+                "concurrency_groups are not in this version of minray; max_concurrency= gives one group for all methods."
+            )
         namespace = options.namespace or engine.running().namespace
         if options.get_if_exists:
             if not options.name:
@@ -221,6 +226,7 @@ class ActorClass:
         if not self._blob or self._epoch != code.epoch:
             self._epoch = code.epoch
             self._blob = code.dump_code(self._cls)
+            warn_large_code(f"The actor class {self._cls.__name__}", len(self._blob))
         info = self._handle_info()
         spec = ActorSpec(
             self._cls.__name__,

@@ -14,7 +14,6 @@ import secrets
 import sys
 import threading
 import uuid
-import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -268,15 +267,11 @@ def _join(config: SessionConfig, node: Any) -> RayContext:
     core = engine.core
     output = DriverOutput(core.loop.call_later, config.log_to_driver)
     core.on_log = output.show
-    core.on_warning = _warn
+    core.on_warning = teaching.say
     core.on_shutdown = lambda reason: None
     _hook_notebook()
     atexit.register(shutdown)
     return RayContext(_addresses(engine))
-
-
-def _warn(key: str, text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def _addresses(engine: Any) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 from minray.api.actor_class import ActorClass, make_actor_class
 from minray.api.options import check_remote_arguments
 from minray.api.remote_function import RemoteFunction, make_remote_function
-from minray.api.teaching import note_get
 from minray.engine.seam import slot
 from minray.worker.object_ref import ObjectRef
 
@@ -68,7 +67,6 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
         return engine.get(object_refs, timeout)
     if engine.resolved_argument(object_refs):
         return object_refs  # a task that gets its own argument, which came resolved: see TOUR, spellings
-    note_get(object_refs)
     raise ValueError(
         f"Invalid type of object refs, {type(object_refs)}, is given: 'object_refs' must either be an ObjectRef or a "
         "list of ObjectRefs."

@@ -15,6 +15,7 @@ from typing import Any
 
 from minray.api.options import TaskOptions, parse_task_options
 from minray.api.placement import check_wishes
+from minray.api.teaching import warn_large_code
 from minray.engine.seam import FunctionSpec, slot
 from minray.serialization import functions as code
 
@@ -70,10 +71,7 @@ class RemoteFunction:
         if not self._blob or self._epoch != code.epoch:
             self._epoch = code.epoch
             self._blob = code.dump_code(self._function)
-            if len(self._blob) > 1_000_000:
-                from minray.api.teaching import warn_large_closure
-
-                warn_large_closure(self._name, len(self._blob))
+            warn_large_code(f"The remote function {self._name}", len(self._blob))
         options = self._options
         if not isinstance(options.num_returns, int):
             raise ValueError(

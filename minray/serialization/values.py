@@ -18,10 +18,13 @@ the objects alive; while unpickling, `ObjectRef`s are rebuilt by the process's c
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pickle import PickleBuffer
 from typing import Any
+
+from minray.serialization import tensors
 
 PENDING, PLAIN, PICKLED, STORED, FAILED = range(5)
 
@@ -81,6 +84,9 @@ def dump(value: Any) -> tuple[bytes, list[PickleBuffer], list[Any]]:
     """
     if type(value) is list and len(value) > 16 and list_envelope is not None:
         value = list_envelope(value)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "Tensor"):
+        tensors.register(torch)
     buffers: list[PickleBuffer] = []
     before = collecting.refs
     refs: list[Any] = []

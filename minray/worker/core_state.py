@@ -23,6 +23,7 @@ from minray.worker.functions import FunctionRecord
 from minray.worker.object_ref import ObjectRef
 from minray.worker.peer import Peer
 from minray.worker.recorder import Recorder
+from minray.worker.state.habits import HabitWatch
 from minray.worker.store import StoreClient
 
 
@@ -118,6 +119,7 @@ class CoreState:
         self.closed = False
         self.parent = ""
         self.executor: Any = None
+        self.habits = HabitWatch()
 
     if TYPE_CHECKING:  # what one part offers to the others; each is defined in exactly one of them
 

@@ -26,6 +26,7 @@ from minray.worker.core_state import CoreState, Lease, TaskGroup
 from minray.worker.object_ref import ObjectRef
 from minray.worker.peer import Peer
 from minray.worker.recorder import DONE
+from minray.worker.state.habits import TINY_US
 from minray.worker.wire import LEASED, TAKE_BACK
 
 MULTI = 5  # the state of a reply that carries several return values: value = [(state, value), ...]
@@ -168,6 +169,10 @@ class Replies(CoreState):
             micros = (ended - began) * 1e6 / count
             old = group.average_us.get(function)
             group.average_us[function] = micros if old is None else 0.7 * old + 0.3 * micros
+            if count > 1 and micros < TINY_US:
+                finding = self.habits.tasks_done(self.functions[function].name, count, micros)
+                if finding:
+                    self.warn("tiny tasks", finding)
         if group.queue:
             if lease.draining and not left:
                 self._give_back(lease)
@@ -383,7 +388,8 @@ class Replies(CoreState):
     def on_stuck(self, stuck: DemandStuck) -> None:
         """The node cannot meet a demand: warn, or fail the queued tasks when it refuses."""
         group = self.groups.get(stuck.shape)
-        if group is None:
+        if group is None:  # an actor of ours cannot be placed
+            self.warn(f"stuck {stuck.shape}", f"An actor cannot start: {stuck.reason}")
             return
         if stuck.refused:
             with self.flush_lock:
@@ -395,7 +401,7 @@ class Replies(CoreState):
             return
         if stuck.infeasible and group.stuck != stuck.reason:
             group.stuck = stuck.reason
-            self.warn("infeasible", stuck.reason)
+            self.warn(f"stuck {stuck.shape}", f"{len(group.queue)} queued tasks cannot start: {stuck.reason}")
 
     def warn(self, key: str, text: str) -> None:
         """Tell the user once (overridden by the process's shell)."""

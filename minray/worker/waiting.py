@@ -116,7 +116,12 @@ class Waiting(CoreState):
         if recorder is not None:
             frame = sys._getframe(4)
             refs = ((ref.owner, ref.n),)
-            recorder.log.append((GET, _perf(), started, "get", refs, 1, 0, frame.f_code, frame.f_lineno))
+            now = _perf()
+            recorder.log.append((GET, now, started, "get", refs, 1, 0, frame.f_code, frame.f_lineno))
+            if not self.table:  # it was the only task under way
+                finding = self.habits.lone_get((frame.f_code, frame.f_lineno), now - started)
+                if finding:
+                    self.warn("get in a loop", finding)
         if interrupts.pending:
             interrupts.raise_pending()
 
