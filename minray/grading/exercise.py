@@ -134,12 +134,15 @@ class Exercise:
             attempt = attempts.get(case.trial.name)
             passed: bool | None = False
             problem = _broken(case.trial, attempt)
-            # One broken call fails several cases; say why once.
+            # One broken call fails several cases, one engine lacks every trace; say why once.
             if problem:
                 message = "" if problem in told else problem
                 told.add(problem)
             else:
                 passed, message = _ask(case, attempt)
+            if passed is None:
+                message = "" if message in told else message
+                told.add(message)
             yield CaseResult(case.title, passed, case.points, message, case.hidden)
 
 
