@@ -20,7 +20,7 @@ from __future__ import annotations
 import fnmatch
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from minray.base.events import (
@@ -43,6 +43,7 @@ DRIVER_LANE = 0
 _STRINGS_MAX = 4_000  # distinct names and notes kept; later ones read "…"
 _CALLS_MAX = 2_000
 _MARKS_MAX = 500
+_FLOOD = 2_000  # a page of so many events is taken in by the short way
 _OUTCOMES = {"ok": State.FINISHED, "error": State.FAILED, "lost": State.LOST, "cancelled": State.CANCELLED}
 _LIVE = (State.WAITING, State.RUNNING)
 
@@ -147,13 +148,25 @@ class TimelineModel:
         }
 
     # --- events in ------------------------------------------------------------------------------
-    def apply(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Sequence[Event]) -> None:
         """Take in events, in any order. Those before the origin are history and are left out."""
+        whole = _whole_stories(events) if len(events) >= _FLOOD else {}
+        origin_s = self.origin_s
         for event in events:
-            handler = self._handlers.get(type(event))
-            if handler is not None and (event.time_s >= self.origin_s or type(event) in _ABOUT_WORKERS):
+            kind = type(event)
+            if event.time_s < origin_s and kind not in _ABOUT_WORKERS:
+                continue
+            if whole and kind in _OF_A_TASK:
+                story = whole.get(event.task_id)  # type: ignore[union-attr]
+                if story is not None and story[0].time_s >= origin_s:
+                    if kind is TaskFinished:
+                        self._told_whole(*story)
+                    continue
+            handler = self._handlers.get(kind)
+            if handler is not None:
                 handler(event)
-                self.revision += 1
+        if events:
+            self.revision += 1
         if len(self.start) - sum(len(lane.pending) for lane in self.lanes) > self.max_tasks:
             self._fold()
 
@@ -270,6 +283,43 @@ class TimelineModel:
         arguments, parent = self._arguments.get(row, ()), self._parents.get(row, "")
         self._queued[event.task_id] = _Queued(self.name[row], tick, attempt, arguments, parent, retry_of=row)
         self.queue.add(tick, 1)
+
+    def _told_whole(self, submitted: TaskSubmitted, finished: TaskFinished) -> None:
+        """Submission and end of a task that nothing is known of yet: its row at once, a third of the work."""
+        task_id = finished.task_id
+        if not self._accept(submitted.name):
+            self._refused.add(task_id)
+            return
+        index = self._lane(finished.worker_id, finished.pid)
+        lane = self.lanes[index]
+        submit, start, end = map(self.tick, (submitted.time_s, finished.started_s, finished.time_s))
+        row = len(self.start)
+        self.start.append(min(start, end))
+        self.end.append(end)
+        self.submit.append(submit)
+        self.name.append(self._string(submitted.name))
+        self.lane.append(index)
+        self.state.append(_OUTCOMES.get(finished.outcome, State.FAILED))
+        self.note.append(self._string(finished.error))
+        self.args.append(min(len(submitted.argument_ids), 0xFFFF))
+        self.attempt.append(min(finished.attempt, 0xFFFF))
+        self.pred.append(0)
+        self.task_ids.append(task_id)
+        self._left_queue.append(1)
+        self._row_of[task_id] = row
+        if submitted.argument_ids:
+            self._arguments[row] = submitted.argument_ids
+        if submitted.parent_id:
+            self._parents[row] = submitted.parent_id
+        self._id_lengths.add(len(task_id))
+        self.queue.add(submit, 1)
+        self.queue.add(start, -1)
+        previous = lane.last_row
+        if previous is None or self.end[previous] <= end:
+            lane.last_row = row
+        lane.free_at = max(lane.free_at, end)
+        self.newest_tick = max(self.newest_tick, end)
+        self.pred[row] = self._binding_predecessor(row, previous)
 
     def _get_called(self, event: GetCalled) -> None:
         index = self._lane_of.get(event.worker_id, DRIVER_LANE)
@@ -563,6 +613,22 @@ class TimelineModel:
 
 
 _ABOUT_WORKERS = (WorkerChanged, ActorChangedState)
+_OF_A_TASK = (TaskSubmitted, TaskDispatched, TaskFinished)
+
+
+def _whole_stories(events: Sequence[Event]) -> dict[str, tuple[TaskSubmitted, TaskFinished]]:
+    """Tasks whose first attempt was submitted, ran and ended within these events, and that was all."""
+    submitted = {event.task_id: event for event in events if type(event) is TaskSubmitted}
+    stories: dict[str, tuple[TaskSubmitted, TaskFinished]] = {}
+    for event in events:
+        if type(event) is TaskFinished:
+            begin = submitted.get(event.task_id)
+            if begin is not None and event.worker_id and not event.attempt:
+                stories[event.task_id] = (begin, event)
+        elif type(event) is TaskRetried:
+            submitted.pop(event.task_id, None)
+            stories.pop(event.task_id, None)
+    return stories
 
 
 def _as_predicate(accept: NameFilter) -> Callable[[str], bool]:

@@ -45,6 +45,10 @@ _QUIET_S = 10.0  # in a notebook the thread ends after this long without news; t
 _CREDITS = 4
 _HISTORY_S = 3_600.0
 _EVENTS_MAX = 200_000
+_FAR_AHEAD = 1 << 62
+_RECENT = 300
+_FLOOD = 3_000  # entries: reading so many takes longer than a twentieth of a second
+_FLOOD_PATIENCE_S = 3.0
 
 
 class EventSource(Protocol):
@@ -98,6 +102,10 @@ class TimelineView(PicturedWidget):
         self._find_engine = engine
         self._source: EventSource | None = None
         self._cursor = 0
+        self._history = history
+        self._last_end = 0
+        self._flooded_since_s = 0.0
+        self._followed = False  # has a runtime been found already?
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._hidden = False
@@ -114,6 +122,7 @@ class TimelineView(PicturedWidget):
             self._shell.events.register("pre_run_cell", self._cell_began)
             self._shell.events.register("post_run_cell", self._cell_ended)
             self._model.mark(time.perf_counter(), f"cell {self._shell.execution_count}")
+        self._sample()  # now, not when the thread gets to it: this finds the place where reading begins
         self._ensure_thread()
 
     # --- for readers ------------------------------------------------------------------------------
@@ -231,6 +240,9 @@ class TimelineView(PicturedWidget):
         news_at_s = time.perf_counter()
         while self._thread is me:
             began_s = time.perf_counter()
+            if self._flooded(began_s):
+                wake.wait(_PERIOD_S)
+                continue
             if self._sample():
                 news_at_s = began_s
             self._publish()
@@ -246,6 +258,27 @@ class TimelineView(PicturedWidget):
         with self._lock:
             if self._thread is me:
                 self._thread = None
+
+    def _flooded(self, now_s: float) -> bool:
+        """Do events pour in faster than anybody could draw them? Then reading waits for a pause.
+
+        Reading and placing the events of a tiny task takes longer than running it; done while the
+        flood lasts, it would slow down what it shows. The end of the cell reads everything anyway.
+        """
+        with self._lock:
+            engine = self._source
+            if engine is None:
+                return False
+            try:
+                end = engine.events(_FAR_AHEAD).cursor
+            except Exception:  # it is being shut down; the next sample finds out
+                return False
+            grows, self._last_end = end != self._last_end, end
+            if end >= _FAR_AHEAD or end - self._cursor < _FLOOD or not grows:
+                self._flooded_since_s = 0.0
+                return False
+            self._flooded_since_s = self._flooded_since_s or now_s
+            return now_s - self._flooded_since_s < _FLOOD_PATIENCE_S
 
     def _busy(self) -> bool:
         with self._lock:
@@ -264,7 +297,7 @@ class TimelineView(PicturedWidget):
                     except Exception:  # a closed engine may refuse in its own way: its story is then over
                         pass
                     self._model.runtime_ended(time.perf_counter())
-                self._source, self._cursor = engine, 0
+                self._source, self._cursor = engine, self._first_cursor(engine)
             if engine is not None:
                 try:
                     self._take(engine.events(self._cursor))
@@ -272,9 +305,24 @@ class TimelineView(PicturedWidget):
                     pass
             return self._model.revision != before
 
+    def _first_cursor(self, engine: EventSource | None) -> int:
+        """Where to begin to read. A runtime older than this view may have a long past: skip most of it.
+
+        The last few thousand entries are read for the names of tasks that are still on their way.
+        """
+        if engine is None or self._history or self._followed:
+            return 0
+        self._followed = True
+        try:
+            end = engine.events(_FAR_AHEAD).cursor
+        except Exception:  # it is being shut down just now
+            return 0
+        return max(0, end - _RECENT) if end < _FAR_AHEAD else 0
+
     def _take(self, page: EventPage) -> None:
         self._cursor = page.cursor
-        self._model.lost_events += page.lost
+        if self._events or self._history:
+            self._model.lost_events += page.lost
         fresh = [event for event in page.events if event.time_s >= self._model.origin_s]
         self._events.extend(fresh)
         self._model.apply(page.events)

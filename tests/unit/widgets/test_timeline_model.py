@@ -192,6 +192,20 @@ def test_a_nested_task_hangs_on_its_parent() -> None:
     assert [model.task_ids[row] for row in model.critical_path()] == ["a1", "a2"]
 
 
+def test_a_flood_taken_in_at_once_tells_the_same_as_one_event_after_the_other() -> None:
+    events = script(tasks=900, workers=3, mean_s=0.01)
+    one_by_one, at_once = fresh(), fresh()
+    for event in events:
+        one_by_one.apply([event])
+    at_once.apply(events)
+    at_once.check_invariants()
+    assert at_once.spans() == one_by_one.spans()
+    assert at_once.counts() == one_by_one.counts()
+    assert [at_once.task_ids[r] for r in at_once.critical_path()] == [
+        one_by_one.task_ids[r] for r in one_by_one.critical_path()
+    ]
+
+
 def test_past_its_limit_the_model_folds_old_tasks_and_forgets_none() -> None:
     model = fresh(max_tasks=500)
     events = script(tasks=6_000, workers=4, mean_s=0.01, seed=3)
