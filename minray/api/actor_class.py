@@ -8,13 +8,14 @@ found by name does not keep its actor alive, as in Ray.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from minray.api.options import ActorOptions, MethodOptions, parse_actor_options, parse_method_options
 from minray.api.placement import check_wishes
-from minray.api.remote_function import argument_check
+from minray.api.remote_function import ArgumentCheck, argument_check
 from minray.api.teaching import warn_large_code
 from minray.base import ids
 from minray.engine.seam import ActorSpec, slot
@@ -40,6 +41,9 @@ class HandleInfo:
         return HandleInfo, plain
 
 
+_ANY_ARGUMENTS: ArgumentCheck = ((lambda args, kwargs: None), 0, sys.maxsize)
+
+
 class ActorMethod:
     """One method of a handle."""
 
@@ -53,13 +57,14 @@ class ActorMethod:
                 f"num_returns={returns!r} on {name}: generator methods are not in this version of minray."
             )
         self._returns = returns
-        self._fits = handle._info.signatures.get(name)
+        # A handle that came from elsewhere does not know the class: the actor raises what does not fit.
+        self._fits, self._least, self._most = handle._info.signatures.get(name, _ANY_ARGUMENTS)
         self._engine: Any = None
         self._call: Any = None
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Queue a call. Returns its ObjectRef (a list for num_returns > 1, None for 0) at once."""
-        if self._fits is not None:
+        if kwargs or not self._least <= len(args) <= self._most:
             self._fits(args, kwargs)
         if self._engine is not slot.engine or self._call is None:
             self._call = self._handle._bind()
@@ -167,7 +172,7 @@ class ActorClass:
         self._blob = b""
         self._epoch = -1
         self._info: HandleInfo | None = None
-        self._fits = argument_check(cls)
+        self._fits = argument_check(cls)[0]
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__

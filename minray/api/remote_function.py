@@ -31,7 +31,7 @@ class RemoteFunction:
         self._epoch = -1
         self._blob = b""
         self._spec_seen: Any = None
-        self._fits = argument_check(function)
+        self._fits, self._least, self._most = argument_check(function)
         self._name = options.name or getattr(function, "__qualname__", None) or repr(function)
         functools.update_wrapper(self, function, updated=())
 
@@ -47,7 +47,8 @@ class RemoteFunction:
 
         Raises: TypeError when the arguments do not fit the function or cannot be pickled.
         """
-        self._fits(args, kwargs)
+        if kwargs or not self._least <= len(args) <= self._most:
+            self._fits(args, kwargs)
         if self._engine is not slot.engine or self._epoch != code.epoch or slot.engine is None:
             self._prepare()
         return self._submit(args, kwargs)
@@ -106,15 +107,19 @@ def make_remote_function(function: Callable[..., Any], given: Mapping[str, Any])
     return RemoteFunction(function, parse_task_options(given))
 
 
-def argument_check(function: Any, skip_first: bool = False) -> Callable[[tuple[Any, ...], dict[str, Any]], None]:
-    """A check (args, kwargs) -> None that raises TypeError as a direct call would.
+ArgumentCheck = tuple[Callable[[tuple[Any, ...], dict[str, Any]], None], int, int]
+
+
+def argument_check(function: Any, skip_first: bool = False) -> ArgumentCheck:
+    """(check, least, most): `check(args, kwargs)` raises TypeError as a direct call would; a call with
+    between `least` and `most` positional arguments and no others needs none.
 
     Plain positional calls cost a comparison; `Signature.bind` (2 us) only when something is unusual.
     """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return lambda args, kwargs: None
+        return (lambda args, kwargs: None), 0, sys.maxsize
     parameters = list(signature.parameters.values())
     if skip_first and parameters and parameters[0].kind in (
         inspect.Parameter.POSITIONAL_ONLY,
@@ -129,10 +134,9 @@ def argument_check(function: Any, skip_first: bool = False) -> Callable[[tuple[A
     bind = signature.bind
 
     def check(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if kwargs or needs_keywords or not least <= len(args) <= most:
-            try:
-                bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(str(error)) from None
+        try:
+            bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(str(error)) from None
 
-    return check
+    return check, sys.maxsize if needs_keywords else least, most

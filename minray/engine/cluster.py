@@ -7,6 +7,7 @@ process and joins it as a driver, `attach` joins a running one, `adopt_worker` i
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import pickle
@@ -58,20 +59,11 @@ class ClusterEngine:
                 )
                 self._known[key] = record
                 core.add_function(record)
-        submit = core.submit
-        returns = spec.returns
-        if returns == 1:
-
-            def submit_one(args: Any, kwargs: Any) -> Any:
-                ref = submit(record, args, kwargs)
-                if interrupts.pending:
-                    interrupts.raise_pending()
-                return ref
-
-            return submit_one
+        if spec.returns == 1:
+            return functools.partial(core.submit, record)
 
         def submit_many(args: Any, kwargs: Any) -> Any:
-            return core.returned_refs(submit(record, args, kwargs), returns)
+            return core.returned_refs(core.submit(record, args, kwargs), spec.returns)
 
         return submit_many
 
@@ -117,16 +109,7 @@ class ClusterEngine:
         """See the seam."""
         core = self.core
         calls = core.calls_of(actor_id, class_name, max_task_retries, max_pending)
-        call_actor = core.call_actor
-
-        def call(method: str, args: Any, kwargs: Any, returns: int) -> Any:
-            calls.keep = ref  # the actor outlives its last handle until this call is answered
-            result = call_actor(calls, method, args, kwargs, returns)
-            if interrupts.pending:
-                interrupts.raise_pending()
-            return result if returns == 1 else core.returned_refs(result, returns)
-
-        return call
+        return functools.partial(core.call_actor, calls, ref)
 
     def kill(self, actor_id: bytes, class_name: str, no_restart: bool) -> None:
         """See the seam."""

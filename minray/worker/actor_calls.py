@@ -35,6 +35,7 @@ from minray.base.messages import (
 from minray.serialization.errors import load_error
 from minray.serialization.values import FAILED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
 from minray.worker.core_state import CoreState
+from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import ObjectRef, make_ref
 from minray.worker.peer import Peer
 from minray.worker.recorder import SUBMIT
@@ -275,9 +276,19 @@ class ActorSide(CoreState):
 
     # ---------------------------------------------------------------- calls
     def call_actor(
-        self, calls: ActorCalls, method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, returns: int
-    ) -> ObjectRef[Any]:
-        """Queue one call. Returns the reference of its (first) value at once."""
+        self,
+        calls: ActorCalls,
+        keep: Any,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        returns: int,
+    ) -> Any:
+        """Queue one call. Returns its reference (a list for several values, None for none) at once.
+
+        keep: the handle's reference; the actor outlives its last handle until this call is answered.
+        """
+        calls.keep = keep
         if not calls.watched:
             calls.watched = True
             self.tell_node(WatchActor(calls.actor_id))
@@ -311,12 +322,12 @@ class ActorSide(CoreState):
             self.table[number] = ref
             recorder = self.recorder
             if recorder is not None:
-                recorder.log.append((SUBMIT, number, method, calls, now, self.parent))
+                # Only atoms in the tuple: the garbage collector stops looking at it.
+                recorder.log.append((SUBMIT, number, method, calls.actor_id, now, self.parent))
             calls.queue.append(task)
         if calls.state == "dead":
             self._fail_dead(calls)
-            return ref
-        if now - calls.last_flush_s > CORK_S or len(calls.queue) >= BATCH:
+        elif now - calls.last_flush_s > CORK_S or len(calls.queue) >= BATCH:
             calls.last_flush_s = now
             self._drain_and_flush(calls)
         else:
@@ -324,7 +335,9 @@ class ActorSide(CoreState):
             self.loop.busy = True
             if self.loop.pump_blocks:
                 self.loop.wake_pump()
-        return ref
+        if interrupts.pending:
+            interrupts.raise_pending()
+        return ref if returns == 1 else self.returned_refs(ref, returns)
 
     def _drain_and_flush(self, calls: ActorCalls) -> None:
         peer = calls.peer
@@ -345,7 +358,7 @@ class ActorSide(CoreState):
         self, calls: ActorCalls, ref: ObjectRef[Any], method: str, args: Any, kwargs: Any, returns: int, now: float
     ) -> None:
         payload, dependencies, held = self.pack(args, kwargs, returns)
-        self._register(ref, method, calls, payload, dependencies, held, returns, now)
+        self._register(ref, method, calls.actor_id, payload, dependencies, held, returns, now)
         if not dependencies:
             calls.queue.append(ref.task)
             return

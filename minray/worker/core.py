@@ -371,9 +371,10 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
             else:
                 time.sleep(0.002)
 
-    def _function_name(self, function: Any, actor: Any) -> str:
-        if actor is not None:
-            return f"{actor.class_name}.{function}"
+    def _function_name(self, function: Any, actor_id: bytes | None) -> str:
+        if actor_id is not None:
+            calls = self.actors.get(actor_id)
+            return f"{calls.class_name if calls is not None else 'actor'}.{function}"
         record = self.functions.get(function)
         return record.name if record is not None else str(function)
 

@@ -31,7 +31,7 @@ class Recorder:
         self._old: deque[list[tuple[Any, ...]]] = deque()
         self._base = 0  # entries before the first one kept
         self._names: dict[int, tuple[str, str]] = {}
-        self.function_name: Any = None  # (function number | method, actor) -> name
+        self.function_name: Any = None  # (function number | method, actor id) -> name
 
     def record(self, event: ev.Event) -> None:
         """Keep a ready-made event."""
@@ -77,15 +77,14 @@ class Recorder:
         return found
 
     def _submitted(self, entry: tuple[Any, ...]) -> ev.Event:
-        _, number, function, actor, now, parent = entry[:6]
+        _, number, function, actor_id, now, parent = entry[:6]
         arguments = entry[6] if len(entry) > 6 else ()
-        name = self.function_name(function, actor)
+        name = self.function_name(function, actor_id)
+        actor = actor_id.hex() if actor_id is not None else ""
         if len(self._names) > 400_000:
             self._names.clear()
-        self._names[number] = (name, actor.actor_id.hex() if actor is not None else "")
-        return ev.TaskSubmitted(
-            now, self._task(number), name, parent, actor.actor_id.hex() if actor is not None else "", arguments
-        )
+        self._names[number] = (name, actor)
+        return ev.TaskSubmitted(now, self._task(number), name, parent, actor, arguments)
 
     def _got(self, entry: tuple[Any, ...]) -> ev.Event:
         _, now, started, what, refs, count, ready, code, line = entry

@@ -22,6 +22,7 @@ from minray.rpc.channel import PACKET_BYTES
 from minray.serialization.values import FAILED, PENDING, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED, Stored
 from minray.worker.core_state import CoreState, Lease, TaskGroup
 from minray.worker.functions import FunctionRecord
+from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_ref
 from minray.worker.peer import Peer
 from minray.worker.recorder import CHUNK, DISPATCH, SUBMIT
@@ -91,6 +92,8 @@ class Submission(CoreState):
             self.loop.busy = True
             if self.loop.pump_blocks:
                 self.loop.wake_pump()
+        if interrupts.pending:
+            interrupts.raise_pending()
         return ref
 
     def _submit_slowly(
@@ -333,7 +336,7 @@ class Submission(CoreState):
     def _export(self, peer: Peer, function: int) -> None:
         record = self.functions[function]
         peer.exported.add(function)
-        peer.channel.send((EXPORT, function, record.name, record.blob))
+        peer.channel.send((EXPORT, function, record.name, record.blob, record.careful))
 
     def _demand(self, group: TaskGroup) -> None:
         """Tell the node how many more workers of this shape we could use now (absolute)."""
