@@ -50,6 +50,7 @@ class Loop:
         self.lead_count = 0
         self.leader_ident = 0
         self.pump_blocks = False
+        self.turn_wanted = False  # the thread that runs tasks waits for the leadership (`await_turn`)
         self.busy = False  # work pends: leaders poll with a timeout and tick
         self.stopped = False
         self.on_wake: Callable[[], None] | None = None  # somebody wrote to the eventfd
@@ -109,6 +110,19 @@ class Loop:
         if self.pump_blocks:
             os.eventfd_write(self.wake_fd, 1)
         return False
+
+    def await_turn(self) -> None:
+        """Sleep until whoever leads has left. For the one thread that runs tasks, after `lead` failed.
+
+        A flag, not only a count and a write to the eventfd: on a loaded machine that thread may lose
+        the processor anywhere between, the pump may come back meanwhile, find the count as it knows
+        it, and poll for ever while tasks wait.
+        """
+        self.turn_wanted = True
+        os.eventfd_write(self.wake_fd, 1)
+        self.leadership.acquire()
+        self.turn_wanted = False
+        self.leave()
 
     def leave(self) -> None:
         """Give the leadership up and promote a follower."""
@@ -232,6 +246,8 @@ class Loop:
                     finally:
                         self.leave()
                 continue
+            if self.turn_wanted:
+                continue
             if not self.leadership.acquire(False):
                 # A thread is in a long poll: sleep until it leaves, then see whether it comes back
                 # within a tick, as it does in a loop of short calls.
@@ -240,7 +256,7 @@ class Loop:
                 continue
             self.pump_blocks = True
             try:
-                while self.lead_count == seen and not self.stopped:
+                while self.lead_count == seen and not self.turn_wanted and not self.stopped:
                     self.poll_once(None)
             finally:
                 self.pump_blocks = False

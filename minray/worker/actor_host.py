@@ -185,8 +185,7 @@ class ActorHost:
                 finally:
                     loop.leave()
             else:
-                loop.leadership.acquire()
-                loop.leave()
+                loop.await_turn()
 
     def _start_threads(self) -> None:
         pool = self._pool

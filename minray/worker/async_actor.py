@@ -61,8 +61,7 @@ class AsyncService:
         """Serve calls until the process ends (main thread)."""
         io = self.io
         while not io.lead():
-            io.leadership.acquire()
-            io.leave()
+            io.await_turn()
         # From here on the event loop reads: other threads follow, and wake it through the eventfd.
         io.pump_blocks = True
         self.loop.add_reader(io.epoll.fileno(), self._readable)

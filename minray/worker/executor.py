@@ -11,6 +11,7 @@ CPU through the node, so nested tasks run even with one CPU.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import struct
@@ -82,9 +83,15 @@ class Executor:
             self.ready.append(peer)
 
     def on_export(self, peer: Peer, message: Any) -> None:
-        """(EXPORT, number, name, blob): unpickled when first called, so that its error is the task's."""
-        peer.functions[message[1]] = _Unread(message[3])
-        peer.names[message[1]] = message[2]
+        """(EXPORT, number, name, blob, careful): unpickled when first called, so that its error is the task's."""
+        _, number, name, blob, careful = message
+        if number not in peer.functions:
+            peer.functions[number] = _Unread(blob)
+        peer.names[number] = name
+        if careful:
+            self.average_s[number] = math.inf  # and stays so: never known to be fast, never shares a frame
+        else:
+            self.average_s.pop(number, None)  # of another caller's function with that number
 
     def on_leased(self, peer: Peer, message: Any) -> None:
         """(LEASED, lease id, gpu ids, shape)."""
@@ -125,8 +132,7 @@ class Executor:
                 finally:
                     loop.leave()
             else:
-                loop.leadership.acquire()
-                loop.leave()
+                loop.await_turn()
 
     def run_queue(self, peer: Peer) -> None:
         """Run the tasks of one caller that are here now, answer in batches."""

@@ -177,7 +177,7 @@ class Waiting(CoreState):
         if loop.lead():
             alert = threading.get_ident() == interrupts.main_ident
             try:
-                while ref.st == PENDING and not (alert and interrupts.pending):
+                while ref.st == PENDING and not (alert and interrupts.pending) and not loop.turn_wanted:
                     left = None if deadline is None else deadline - _perf()
                     if left is not None and left <= 0:
                         return
