@@ -143,6 +143,8 @@ class Channel:
                 count = self.sock.recv_into(buffer, 0, _DONTWAIT)
             except BlockingIOError:
                 return None
+            except ConnectionResetError:
+                continue  # it died with unread packets; the kernel says so once, then hands out its last words
             except OSError:
                 raise EOFError("connection lost") from None
             if count == 0:

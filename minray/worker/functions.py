@@ -22,6 +22,11 @@ class FunctionRecord:
     returns: int = 1
     group: Any = None  # the TaskGroup of its resource shape
     seen: set[int] = field(default_factory=set)
+    careful: bool = False  # each answer leaves before the next task starts: see `Replies._lease_lost`
+
+    def __post_init__(self) -> None:
+        # May run at most once: of several finished tasks that share a frame, a crash would lose all answers.
+        self.careful = self.careful or self.max_retries == 0
 
 
 class Executed:

@@ -443,7 +443,10 @@ class Replies(CoreState):
 
         # Not now: the node would kill what is dead already, and name that as the cause.
         self.when_cause_known(worker_id, end_lease)
-        # The first of them was running; those behind it had not begun, so it costs them no retry.
+        # The first of them was running; those behind it had not begun, so it costs them no retry. It may have
+        # finished, its answer waiting for others to share a frame: from now on this function's answers do not.
+        for function in {task[1] for task in lost}:
+            self._be_careful(function)
         for task in reversed(lost[1:]):
             lease.group.queue.appendleft(task)
         if lost:
@@ -452,6 +455,13 @@ class Replies(CoreState):
             lease.group.wanted = 0
             self._demand(lease.group)
             self.flush(lease.group)
+
+    def _be_careful(self, function: int) -> None:
+        record = self.functions[function]
+        if not record.careful:
+            record.careful = True
+            for peer in self.peers.values():
+                peer.exported.discard(function)
 
     def _retry_lost(self, task: Any, lease: Lease) -> None:
         number, function, _ = task
