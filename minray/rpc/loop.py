@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import logging
 import os
 import select
 import threading
@@ -235,12 +236,21 @@ class Loop:
         self._pump.start()
 
     def _pump_main(self) -> None:
+        while not self.stopped:
+            try:
+                self._pump_until_trouble()
+            except Exception:
+                # Whatever one message or timer did, the process must go on hearing the others.
+                logging.getLogger("minray").exception("the runtime's reader met an error and goes on")
+
+    def _pump_until_trouble(self) -> None:
         seen = -1
         while not self.stopped:
             time.sleep(TICK_S)
             if self.lead_count != seen:
                 seen = self.lead_count
                 if (self.busy or self._timers) and self.leadership.acquire(False):
+                    self.leader_ident = get_ident()
                     try:
                         self.tick()
                     finally:
@@ -254,6 +264,7 @@ class Loop:
                 self.leadership.acquire()
                 self.leave()
                 continue
+            self.leader_ident = get_ident()
             self.pump_blocks = True
             try:
                 while self.lead_count == seen and not self.turn_wanted and not self.stopped:

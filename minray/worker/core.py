@@ -299,7 +299,7 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         self.corked = False
         if self.node_lost:
             self._fail_everything()
-        for group in self.groups.values():
+        for group in list(self.groups.values()):
             if group.queue:
                 self.flush(group)
         self.flush_actors()

@@ -370,7 +370,7 @@ class Replies(CoreState):
     def check_stalls(self) -> bool:
         """Every 5 ms while tasks queue up behind others. Returns whether to look again."""
         again = False
-        for group in self.groups.values():
+        for group in list(self.groups.values()):
             if group.queue:
                 again = True
                 self.flush(group)
@@ -460,7 +460,7 @@ class Replies(CoreState):
         record = self.functions[function]
         if not record.careful:
             record.careful = True
-            for peer in self.peers.values():
+            for peer in list(self.peers.values()):
                 peer.exported.discard(function)
 
     def _retry_lost(self, task: Any, lease: Lease) -> None:
@@ -514,7 +514,7 @@ class Replies(CoreState):
 
     def cancel_demands(self) -> None:
         """Withdraw every demand (shutdown)."""
-        for group in self.groups.values():
+        for group in list(self.groups.values()):
             if group.wanted:
                 group.wanted = 0
                 self.tell_node(LeaseDemand(group.shape, 0))
