@@ -218,7 +218,8 @@ class ActorClass:
         options = self._options
         if options.concurrency_groups:
             raise ValueError(
-                "concurrency_groups are not in this version of minray; max_concurrency= gives one group for all methods."
+                "concurrency_groups are not in this version of minray; max_concurrency= gives one group for all "
+                "methods."
             )
         namespace = options.namespace or engine.running().namespace
         if options.get_if_exists:

@@ -42,7 +42,8 @@ def _reduce(torch: Any, tensor: Any) -> Any:
     if not plain:
         return tensor.__reduce_ex__(5)
     raw = tensor.detach().reshape(-1).view(torch.uint8).numpy()
-    return _rebuild, (PickleBuffer(raw), str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.requires_grad)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return _rebuild, (PickleBuffer(raw), dtype, tuple(tensor.shape), tensor.requires_grad)
 
 
 def _rebuild(raw: Any, dtype: str, shape: tuple[int, ...], requires_grad: bool) -> Any:
