@@ -28,7 +28,7 @@ ASK_ROLES = ("driver-ask", "worker-ask")
 class Client:
     """A connected driver or worker."""
 
-    __slots__ = ("worker_id", "role", "pid", "address", "channel", "asking", "pidfd", "used")
+    __slots__ = ("worker_id", "role", "pid", "address", "channel", "asking", "pidfd")
 
     def __init__(self, hello: Hello, channel: Channel) -> None:
         self.worker_id = hello.worker_id
@@ -38,7 +38,6 @@ class Client:
         self.channel = channel
         self.asking: set[Channel] = set()
         self.pidfd = -1  # drivers: their processes are not our children's children
-        self.used = hello.role == "driver"  # somebody may have heard of it
 
     @property
     def who(self) -> str:

@@ -274,14 +274,15 @@ class NodeShell:
     def _worker_exited(self, worker_id: bytes, pid: int, how: WorkerExit, why_not_started: str) -> None:
         ordered = self._ordered_deaths.pop(worker_id, "")
         story = why_not_started or story_of(pid, how, ordered, worker_log_path(self.config, worker_id))
-        self.leases.worker_died(worker_id, story, monotonic_s())
+        known = self.leases.worker_died(worker_id, story, monotonic_s())
         self.gcs.worker_died(worker_id, story)
         client = self.clients.get(worker_id)
         self._remove_file(self.config.peer_socket(worker_id))
         if client is None:
             return
         self._client_gone(client)
-        self.broadcast(WorkerDied(worker_id, pid, how.code, how.signal, story))
+        if known:  # an idle worker that goes unseen wakes nobody
+            self.broadcast(WorkerDied(worker_id, pid, how.code, how.signal, story))
 
     def _remove_file(self, path: str) -> None:
         try:

@@ -14,6 +14,7 @@ folder, because nobody else is left to do it.
 from __future__ import annotations
 
 import errno
+import faulthandler
 import fcntl
 import gc
 import importlib
@@ -94,6 +95,7 @@ class Zygote:
                 print(f"the working folder {config.working_dir} is gone: {error}", file=sys.stderr)
         if config.sys_path:
             sys.path[:] = config.sys_path
+        sys.argv = [config.main_path]  # not ours: libraries look for options there
         for name in ("cloudpickle", *config.preload, self.entry.partition(":")[0]):
             try:
                 importlib.import_module(name)
@@ -164,6 +166,7 @@ class Zygote:
             set_process_name("minray-worker")
             log_path = worker_log_path(self.config, worker_id)
             redirect_output(log_path)
+            faulthandler.enable(all_threads=False)  # a native crash leaves the Python line in the log
             reseed_generators()
             module, _, function = self.entry.partition(":")
             run_worker: Callable[[WorkerBoot], Any] = getattr(importlib.import_module(module), function)

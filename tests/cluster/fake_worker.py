@@ -26,7 +26,9 @@ def run_worker(boot: WorkerBoot) -> None:
     view = memoryview(buffer)
     print(f"worker {os.getpid()} is up")
     while True:
-        ready, _, _ = select.select([node, listener, *peers], [], [])
+        sources: list[Any] = [node, listener, *peers]
+        ready, _, _ = select.select(sources, [], [])
+        source: Any
         for source in ready:
             if source is listener:
                 sock = rpc.accept(listener)

@@ -118,10 +118,13 @@ class Demand:
         waiting.placements = deque(p for p in waiting.placements if p.actor_id != actor_id)
         self._tidy(shape, client_id)
 
-    def take(self, shape: Shape, now_s: float) -> tuple[bytes, Placement | None]:
-        """The next client of the shape gets one: an actor first, else a lease. Turns move on."""
+    def next_client(self, shape: Shape) -> bytes:
+        """Whose turn it is."""
+        return min(self.queues[shape].clients, key=lambda client_id: self._served.get(client_id, 0))
+
+    def take(self, shape: Shape, client_id: bytes, now_s: float) -> Placement | None:
+        """The client gets one of the shape: an actor first, else (None) a lease. Turns move on."""
         queue = self.queues.pop(shape)
-        client_id = min(queue.clients, key=lambda client_id: self._served.get(client_id, 0))
         self._grants += 1
         self._served[client_id] = self._grants
         waiting = queue.clients.pop(client_id)
@@ -138,7 +141,7 @@ class Demand:
             queue.since_s, queue.patience_s = now_s, FIRST_PATIENCE_S
             queue.may_reserve_s = now_s + RESERVE_AFTER_S
             self.queues[shape] = queue  # behind the other shapes
-        return client_id, placement
+        return placement
 
     def refuse(self, shape: Shape, client_id: bytes) -> list[Placement]:
         """Drop what the client wants of the shape; returns its actors that will not be placed."""

@@ -85,6 +85,7 @@ class LeaseTable:
         self._new_worker_id = new_worker_id
         self._prestart = prestart
         self._next_lease_id = 1
+        self._blocks = 0
         self._constructing = 0  # actors that are placed and not settled
         self._hungry: set[bytes] = set()
         self._reserved: Shape | None = None
@@ -175,11 +176,11 @@ class LeaseTable:
         if worker is not None and worker.state != "doomed":
             self.pool.doom(worker, now_s)
 
-    def worker_died(self, worker_id: bytes, story: str, now_s: float) -> Lease | None:
-        """Its process is gone. Returns the lease that it served."""
+    def worker_died(self, worker_id: bytes, story: str, now_s: float) -> bool:
+        """Its process is gone. Returns whether anybody may have heard of it."""
         worker = self.pool.died(worker_id)
         if worker is None:
-            return None
+            return False
         if worker.state == "starting":
             self.start_failures += 1
             self.start_error = story
@@ -188,7 +189,7 @@ class LeaseTable:
         lease = self.leases.get(worker.lease_id)
         if lease is not None:
             self._end(lease, worker)
-        return lease
+        return worker.used
 
     def kill_worker(self, worker_id: bytes, reason: str, now_s: float) -> None:
         """Somebody outside (the actor table) wants it dead."""
@@ -203,7 +204,8 @@ class LeaseTable:
         worker = self.pool.get(worker_id)
         if worker is None or worker.blocked or worker.state not in ("leased", "actor"):
             return
-        worker.blocked = True
+        self._blocks += 1
+        worker.blocked = self._blocks
         self._lend(self.leases[worker.lease_id], worker)
 
     def worker_unblocked(self, worker_id: bytes) -> None:
@@ -211,7 +213,7 @@ class LeaseTable:
         worker = self.pool.get(worker_id)
         if worker is not None and worker.blocked:
             self.available.subtract((("CPU", worker.lent_cpu),))
-            worker.blocked, worker.lent_cpu = False, 0
+            worker.blocked = worker.lent_cpu = 0
 
     # ------------------------------------------------------------------------------- bookkeeping
     def _lend(self, lease: Lease, worker: Worker) -> None:
@@ -226,7 +228,7 @@ class LeaseTable:
 
     def _end(self, lease: Lease, worker: Worker) -> None:
         self._return_resources(lease, worker)
-        worker.blocked = False
+        worker.blocked = 0
         del self.leases[lease.lease_id]
         if lease.placement is not None:
             del self.by_actor[lease.placement.actor_id]
@@ -326,7 +328,8 @@ class LeaseTable:
         return True
 
     def _grant(self, shape: Shape, now_s: float) -> None:
-        client_id, placement = self.demand.take(shape, now_s)
+        client_id = self._next_client(shape)
+        placement = self.demand.take(shape, client_id, now_s)
         lease_id, self._next_lease_id = self._next_lease_id, self._next_lease_id + 1
         worker = self.pool.take(now_s, lease_id, placement is not None)
         lease = self.leases[lease_id] = Lease(lease_id, client_id, shape, worker.worker_id, placement)
@@ -346,6 +349,16 @@ class LeaseTable:
         shapes[shape] = shapes.get(shape, 0) + 1
         granted = LeaseGranted(shape, lease_id, worker.worker_id, worker.address, worker.pid, gpu_ids)
         self._out.append(Send(client_id, granted))
+
+    def _next_client(self, shape: Shape) -> bytes:
+        """By turns while there is room. When more than half of the processes that memory allows exist,
+        the task that blocked last: recursion then goes deep before it goes wide, and ends sooner."""
+        if 2 * len(self.pool) > self.max_workers:
+            rows = [self.pool.get(client_id) for client_id in self.demand.queues[shape].clients]
+            blocked = [worker for worker in rows if worker is not None and worker.blocked]
+            if blocked:
+                return max(blocked, key=lambda worker: worker.blocked).worker_id
+        return self.demand.next_client(shape)
 
     def _reservation(self, now_s: float) -> Shape | None:
         queues = self.demand.queues

@@ -19,7 +19,7 @@ def worker_rows(table: LeaseTable, now_s: float) -> list[dict[str, Any]]:
             "state": worker.state,
             "for_s": now_s - worker.since_s,
             "lease_id": worker.lease_id,
-            "blocked": worker.blocked,
+            "blocked": bool(worker.blocked),
         }
         for worker in table.pool.workers.values()
     ]

@@ -21,7 +21,7 @@ RETIRE_PATIENCE_S = 5.0
 class Worker:
     """One worker process."""
 
-    __slots__ = ("worker_id", "state", "pid", "address", "since_s", "lease_id", "blocked", "lent_cpu")
+    __slots__ = ("worker_id", "state", "pid", "address", "since_s", "lease_id", "blocked", "lent_cpu", "used")
 
     def __init__(self, worker_id: bytes, now_s: float) -> None:
         self.worker_id = worker_id
@@ -30,7 +30,8 @@ class Worker:
         self.address = ""
         self.since_s = now_s  # of the present state
         self.lease_id = 0
-        self.blocked = False  # its task waits in get
+        self.used = False  # somebody may have heard of it
+        self.blocked = 0  # its task waits in get: a number that grows from block to block, else 0
         self.lent_cpu = 0  # ten-thousandths of CPU lent to others meanwhile
 
     def __repr__(self) -> str:
@@ -76,13 +77,14 @@ class WorkerPool:
         worker = self.idle.pop()
         worker.state = "actor" if is_actor else "leased"
         worker.since_s = now_s
+        worker.used = True
         worker.lease_id = lease_id
         return worker
 
     def release(self, worker: Worker, now_s: float) -> None:
         """Its lease ended and nothing runs there."""
         assert worker.state == "leased"
-        worker.lease_id, worker.blocked, worker.lent_cpu = 0, False, 0
+        worker.lease_id, worker.blocked, worker.lent_cpu = 0, 0, 0
         self._become_idle(worker, now_s)
 
     def _become_idle(self, worker: Worker, now_s: float) -> None:

@@ -85,7 +85,8 @@ def test_watchers_hear_the_present_state_and_every_change_until_death() -> None:
 
 def test_an_unknown_actor_is_dead() -> None:
     table = ActorTable()
-    ((tell),) = table.watched(OTHER, ID)
+    tell: Any
+    (tell,) = table.watched(OTHER, ID)
     assert tell.message.state == "dead" and "no such actor" in tell.message.cause
 
 

@@ -181,6 +181,23 @@ def test_beyond_the_workers_that_memory_allows_demand_is_refused_with_the_reason
     assert not world.table.demand
 
 
+def test_when_memory_gets_short_recursion_goes_deep_before_it_goes_wide() -> None:
+    world = World(CPU=1, max_workers=6)
+    world.client(A)
+    world.demand(A, CPU, 10)
+    parents = []
+    for _ in range(3):  # three tasks of the driver block, each on children of its own
+        world.connect()
+        parents.append(world.granted_to(A)[-1].worker_id)
+        world.block(parents[-1])
+    world.connect()
+    for parent in parents:
+        world.demand(parent, CPU, 2)
+    last = world.granted_to(A)[-1]  # a fourth one runs; when it ends, whose turn is it?
+    world.give(A, last.lease_id)
+    assert [len(world.granted_to(parent)) for parent in parents] == [0, 0, 1]
+
+
 def test_a_full_pool_with_a_running_task_is_not_refused() -> None:
     world = World(CPU=2, max_workers=2)
     world.client(A)
