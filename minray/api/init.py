@@ -23,6 +23,7 @@ from minray.base.config import SessionConfig, read_environment
 from minray.base.host import detect_capacity
 from minray.engine import seam
 from minray.engine.seam import slot
+from minray.serialization.functions import watch_reloads
 
 _lock = threading.RLock()
 _OPTIONS = (
@@ -269,6 +270,7 @@ def _join(config: SessionConfig, node: Any) -> RayContext:
     core.on_log = output.show
     core.on_warning = teaching.say
     core.on_shutdown = lambda reason: None
+    watch_reloads()
     _hook_notebook()
     atexit.register(shutdown)
     return RayContext(_addresses(engine))

@@ -30,7 +30,6 @@ class RemoteFunction:
         self._submit: Any = None
         self._epoch = -1
         self._blob = b""
-        self._spec_seen: Any = None
         self._fits, self._least, self._most = argument_check(function)
         self._name = options.name or getattr(function, "__qualname__", None) or repr(function)
         functools.update_wrapper(self, function, updated=())

@@ -35,6 +35,23 @@ def new_epoch(*_: Any) -> None:
     epoch += 1
 
 
+class _ReloadWatch:
+    """A finder that finds nothing, but hears of every `importlib.reload` (and so of `%autoreload`): only
+    there is `target`, the module to be executed again, given."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        """Called by the import system."""
+        if target is not None:
+            new_epoch()
+
+
+def watch_reloads() -> None:
+    """From now on a reload is a new epoch."""
+    if not any(isinstance(finder, _ReloadWatch) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _ReloadWatch())
+
+
 def dump_code(value: Any) -> bytes:
     """Pickle a function or class by value, with the modules of the working directory.
 
