@@ -188,12 +188,14 @@ class Notebook:
         ).first
         return str(indicator.get_attribute("data-status"))
 
-    def wait_busy(self, timeout_s: float = 20.0) -> None:
-        """Until the kernel says that it works."""
-        end = time.monotonic() + timeout_s
-        while self.status() != "busy":
-            assert time.monotonic() < end, f"the kernel is {self.status()}"
-            self.page.wait_for_timeout(20)
+    def is_running(self, index: int) -> bool:
+        """Is this cell being executed? (The kernel's own indicator also shows what its subshells do.)"""
+        prompt = (
+            self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")
+            .nth(index)
+            .locator(".jp-InputPrompt")
+        )
+        return "*" in prompt.first.inner_text()
 
     def wait_idle(self, timeout_s: float = 60.0) -> None:
         """Until no cell runs and none waits."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.browser.lab_session import REPOSITORY, notebook
+
 nbformat = pytest.importorskip("nbformat", reason="the dev extra is not installed")
 pytest.importorskip("nbclient", reason="the dev extra is not installed")
 pytest.importorskip("anywidget", reason="the lab extra is not installed")
-
-from tests.browser.lab_session import REPOSITORY, notebook
 
 pytestmark = [pytest.mark.notebooks, pytest.mark.cluster, pytest.mark.timeout(180)]
 

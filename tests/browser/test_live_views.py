@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,15 @@ def shown(view: Any) -> dict[str, str]:
     return {key: str(value) for key, value in view.evaluate("e => ({...e.dataset})").items()}
 
 
+def eventually(page: Any, check: Callable[[], bool], claim: str) -> None:
+    """Wait until the page has drawn what is claimed; two cores may be busy with other things."""
+    for _ in range(100):
+        if check():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(claim)
+
+
 def open_own(page: Any, address: str) -> Notebook:
     return Notebook.open(page, address.replace("01_tasks", "00_own") + "&reset")
 
@@ -99,21 +108,22 @@ def test_the_lessons_timeline_draws_while_the_cell_is_busy(
     view.wait_for()
     before = int(shown(view)["frames"]) if "frames" in shown(view) else 0
     lesson.run_cell(picture + 1)
-    lesson.wait_busy()
     seen: list[dict[str, str]] = []
-    while lesson.status() == "busy":
+    states: set[str] = set()
+    while lesson.is_running(picture + 1):
         now = shown(view)
-        if lesson.status() == "busy":  # still busy after the look: what we saw was drawn before the end
+        states.add(lesson.status())
+        if lesson.is_running(picture + 1):  # after the look, too: what we saw was drawn before the end
             seen.append(now)
         page.wait_for_timeout(200)
     drawn = [look for look in seen if int(look.get("frames", 0)) > before and int(look.get("bars", 0)) > 0]
     assert len({look["frames"] for look in drawn}) > 5, seen
     assert len({look["finished"] for look in drawn}) > 2, "bars finished one after the other"
     assert any(int(look["running"]) > 0 for look in drawn)
+    assert "busy" in states
     assert {look["mode"] for look in drawn} <= {"subshell", "receive-only", "connecting"}
     lesson.wait_idle()
-    page.wait_for_timeout(300)
-    assert shown(view)["finished"] == "16" and shown(view)["running"] == "0"
+    eventually(page, lambda: shown(view)["finished"] == "16" and shown(view)["running"] == "0", "all dishes")
     page.screenshot(path=str(tmp_path / "lesson.png"))
 
 
@@ -127,18 +137,21 @@ def test_views_work_by_hand_and_by_keyboard(page: Any, address: str) -> None:
     assert "8 finished" in canvas.get_attribute("aria-label")
     canvas.focus()
     page.keyboard.press("]")
-    assert view.locator(".mt-tip").is_visible() and "ran for" in view.locator(".mt-tip").inner_text()
+    view.locator(".mt-tip").wait_for()
+    assert "ran for" in view.locator(".mt-tip").inner_text()
     page.keyboard.press("Escape")
     bars = int(shown(view)["drawnBars"])
     for key in "+++++":
         page.keyboard.press(key)
-    page.wait_for_timeout(200)
-    assert int(shown(view)["drawnBars"]) < bars, "zoomed in, fewer bars are in sight"
+    eventually(page, lambda: int(shown(view)["drawnBars"]) < bars, "zoomed in, fewer bars are in sight")
     page.keyboard.press("f")
     page.keyboard.press("c")
-    page.wait_for_timeout(200)
-    assert int(shown(view)["drawnBars"]) == bars
-    assert view.locator(".mt-note").inner_text().startswith("Critical path: 4 tasks")
+    eventually(page, lambda: int(shown(view)["drawnBars"]) == bars, "fitted, all bars are in sight")
+    eventually(
+        page,
+        lambda: "Critical path: 4 tasks" in view.locator(".mt-note").inner_text(),
+        "four in a row on 2 workers",
+    )
     with page.expect_download() as download:
         view.locator("button[data-do=export]").click()
     trace = json.loads(Path(download.value.path()).read_text())
@@ -150,10 +163,10 @@ def test_views_work_by_hand_and_by_keyboard(page: Any, address: str) -> None:
     prediction.locator("input[value=one]").focus()
     page.keyboard.press("Space")
     page.keyboard.press("Enter")
-    page.wait_for_timeout(300)
-    assert prediction.get_attribute("data-state") == "committed"
+    page.wait_for_selector(".minray-predict[data-state=committed]")
     own.run_cell(4)
     own.wait_idle()
+    page.wait_for_selector(".minray-predict[data-state=revealed]")
     assert "It was two, not one." in prediction.locator(".mp-result").inner_text()
 
 
@@ -165,13 +178,12 @@ def test_thousands_of_bars_the_dark_theme_a_reload_and_a_new_runtime(
         own.run_cell(index)
         own.wait_idle()
     many = page.locator(".minray-timeline").nth(1)
-    assert shown(many)["finished"] == "2400"
+    eventually(page, lambda: shown(many).get("finished") == "2400", "every task")
     page.locator("text=Settings").click()
     page.locator("text=Theme").first.hover()
     page.locator("text=JupyterLab Dark").first.click()
     page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
-    page.wait_for_timeout(500)
-    assert shown(many)["dark"] == "true"
+    eventually(page, lambda: shown(many)["dark"] == "true", "the view follows the theme")
     many.screenshot(path=str(tmp_path / "many-dark.png"))
 
     own.run_cell(5)
