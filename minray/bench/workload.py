@@ -16,6 +16,7 @@ import importlib
 import json
 import mmap
 import os
+import signal
 import statistics
 import sys
 import time
@@ -25,6 +26,7 @@ from typing import Any
 
 LARGE_BYTES = 100 << 20
 STORE_BYTES = 2 << 30  # of either runtime: small enough that every page is touched before "warm" is measured
+LINE_S_MAX = 90.0  # a line without end is an error of that line, not of the whole run
 TOKEN = "MINRAY_BENCH_TOKEN"  # in the environment of every process that a measured runtime starts
 
 
@@ -85,12 +87,15 @@ class Stopwatch:
         """Print what `measure` returns; a runtime that cannot do one line still does the others."""
         if key not in self.wanted:
             return
+        signal.setitimer(signal.ITIMER_REAL, LINE_S_MAX)
         try:
             value = measure()
         except Exception as error:  # told to the reader of the table, the next line is measured anyway
             print(json.dumps({"key": key, "error": f"{type(error).__name__}: {error}"[:300]}), flush=True)
         else:
             self.tell(key, value)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def rate(self, run: Callable[[], object], count: float, warm: bool = True) -> float:
         """How many of `count` per call of `run` a second makes, measured until the budget is spent."""
@@ -111,6 +116,11 @@ class Stopwatch:
         while sum(times) < self.budget_s or len(times) < 5:
             times.append(milliseconds(run) / 1e3)
         return count / statistics.median(times)
+
+
+def give_up(*_: object) -> None:
+    """Handle SIGALRM."""
+    raise TimeoutError(f"no end after {LINE_S_MAX:.0f} s")
 
 
 def milliseconds(run: Callable[[], object]) -> float:
@@ -628,6 +638,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="time budget of a line")
     parser.add_argument("--num-cpus", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
+    signal.signal(signal.SIGALRM, give_up)
     os.environ.setdefault(TOKEN, str(os.getpid()))
     watch = Stopwatch(frozenset(args.lines.split(",")), args.seconds)
     print(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Self
@@ -120,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             print(f"!! {contender.name} does NOT take part: {reason}", file=sys.stderr)
     rounds = args.rounds or (1 if args.quick else 3)
+    # A terminated benchmark must not leave a runtime behind: leave by way of the clean-up in run_child.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     total = rounds * sum(len(c.keys) for c in field)
     with _Progress(total, rounds) as progress:
         standings = race(field, rounds, QUICK_S if args.quick else LINE_S, args.num_cpus, progress.heard)
