@@ -49,7 +49,7 @@ def run_worker(boot: WorkerBoot) -> None:
 
     def worker_tick() -> bool:
         executor.tick()
-        return tick() or executor.context is not None
+        return tick()
 
     core.loop._on_tick = worker_tick
     adopt_worker(core)

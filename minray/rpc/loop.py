@@ -53,6 +53,7 @@ class Loop:
         self.pump_blocks = False
         self.turn_wanted = False  # the thread that runs tasks waits for the leadership (`await_turn`)
         self.busy = False  # work pends: leaders poll with a timeout and tick
+        self.sleeps = False  # a leader polls, perhaps without a timeout
         self.stopped = False
         self.on_wake: Callable[[], None] | None = None  # somebody wrote to the eventfd
         self._followers: deque[Callable[[], Any]] = deque()
@@ -138,10 +139,16 @@ class Loop:
                 continue  # that follower has gone on already
 
     def wake_pump(self) -> None:
-        """Something new pends (a corked task, a timer): a blocking pump must tick again."""
-        if self.pump_blocks:
+        """Something new pends (a corked task, a timer): whoever polls without a timeout must tick again."""
+        if self.sleeps or self.pump_blocks:
             self.lead_count += 1
             os.eventfd_write(self.wake_fd, 1)
+
+    def pend(self) -> None:
+        """Have a tick come soon, whoever reads now. Any thread, inside the collector too."""
+        self.busy = True
+        if self.sleeps or self.pump_blocks:
+            self.wake_pump()
 
     def follow(self, register: Callable[[Callable[[], Any]], None], timeout_s: float) -> None:
         """Sleep until released by the leader, promoted, or `timeout_s` is over."""
@@ -156,12 +163,15 @@ class Loop:
     # ---------------------------------------------------------------- reading
     def poll_once(self, timeout_s: float | None) -> None:
         """The leader's step: wait for events, apply everything that came. `timeout_s` None: no end."""
+        self.sleeps = True  # before `busy` is read: who sets it later finds us asleep and wakes us
         if self.busy:
             timeout_s = TICK_S if timeout_s is None or timeout_s > TICK_S else timeout_s
         elif self._timers:
             timeout_s = self._bounded(timeout_s)
         channels = self.channels
-        for fd, event in self.epoll.poll(-1 if timeout_s is None else timeout_s, 64):
+        ready = self.epoll.poll(-1 if timeout_s is None else timeout_s, 64)
+        self.sleeps = False
+        for fd, event in ready:
             channel = channels.get(fd)
             if channel is not None:
                 if event == _READ:
@@ -227,7 +237,9 @@ class Loop:
             heapq.heappop(timers)[2]()
         if self.busy and now - self._ticked_s >= TICK_S * 0.8:
             self._ticked_s = now
-            self.busy = self._on_tick()
+            self.busy = False  # before, not after: what begins to pend meanwhile must not be forgotten
+            if self._on_tick():
+                self.busy = True
 
     # ---------------------------------------------------------------- the pump
     def start_pump(self) -> None:
@@ -266,6 +278,7 @@ class Loop:
                 continue
             self.leader_ident = get_ident()
             self.pump_blocks = True
+            self.busy = True  # one tick: a task that runs long may hold back answers and output
             try:
                 while self.lead_count == seen and not self.turn_wanted and not self.stopped:
                     self.poll_once(None)

@@ -333,7 +333,7 @@ class ActorSide(CoreState):
         else:
             self.corked = True
             self.loop.busy = True
-            if self.loop.pump_blocks:
+            if self.loop.sleeps or self.loop.pump_blocks:
                 self.loop.wake_pump()
         if interrupts.pending:
             interrupts.raise_pending()

@@ -319,9 +319,8 @@ class Borrowing(CoreState):
         """A stored value died (any thread, inside the collector): only queue it."""
         self.store.ended.append(ended)
         loop = self.loop
-        loop.busy = True
-        if loop.pump_blocks:
-            loop.wake_pump()
+        if not loop.busy:
+            loop.pend()
 
     def free_ended(self) -> None:
         """Free the blocks and references of values that died."""

@@ -25,6 +25,7 @@ from typing import Any
 
 from minray.base.errors import AsyncioActorExit, RayTaskError, capture
 from minray.base.messages import WorkerBlocked, WorkerUnblocked
+from minray.rpc.loop import TICK_S
 from minray.serialization.errors import dump_error
 from minray.serialization.functions import load_code
 from minray.serialization.values import FAILED, PICKLED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
@@ -38,6 +39,7 @@ from minray.worker.wire import REPLY, RETURNED, UNBLOCKED, Slot
 
 FAST_S = 0.0002  # a function whose average is below may share a reply frame
 REPLY_AFTER_S = 0.001
+LOOK_AGAIN_S = 0.1
 _perf = time.perf_counter
 _two_times = struct.Struct("dd").pack
 
@@ -64,6 +66,8 @@ class Executor:
         self._told_blocked: set[Peer] = set()
         self.on_idle: Callable[[], None] | None = None
         self.stopping = False
+        self._looked_at: TaskContext | None = None
+        self._looks_again = False
 
     # ---------------------------------------------------------------- frames
     def on_tasks(self, peer: Peer, message: Any) -> None:
@@ -361,9 +365,21 @@ class Executor:
 
     def tick(self) -> None:
         """While a task runs long (called by the pump): finished neighbours and output leave."""
+        context = self.context
+        if context is not None and not self._looks_again:
+            self._looks_again = True
+            # The same task as at the last look holds nothing back; what it prints past Python is still to come.
+            self.core.loop.call_later(LOOK_AGAIN_S if context is self._looked_at else TICK_S, self._look_again)
+        self._looked_at = context
         peer = self.current_peer
-        if peer is not None and (peer.out or self.output.grown()):
+        if peer is not None and context is not None and self.output.grown():
+            self.output.ship(peer, context)
+        if peer is not None and peer.out:
             self.flush_replies(peer)
+
+    def _look_again(self) -> None:
+        self._looks_again = False
+        self.tick()
 
     # ---------------------------------------------------------------- blocking
     def block(self) -> bool:

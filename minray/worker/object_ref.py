@@ -117,11 +117,13 @@ class BorrowedRef(ObjectRef[T]):
     held: bool
 
     def __del__(self) -> None:
-        # Only a deque append: this may run in any thread, inside the garbage collector.
+        # Only a deque append and a nudge: this may run in any thread, inside the garbage collector.
         try:
             if self.held:
                 core.dropped.append((self.owner, self.n))
-        except AttributeError:
+                if not core.loop.busy:
+                    core.loop.pend()
+        except (AttributeError, OSError):
             pass  # half made, or the process is at its end
 
     def __repr__(self) -> str:

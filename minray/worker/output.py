@@ -19,7 +19,7 @@ from typing import Any
 
 from minray.base.messages import LogLines
 from minray.worker.peer import Peer
-from minray.worker.task_context import current_task
+from minray.worker.task_context import TaskContext, current_task
 from minray.worker.wire import OUTPUT
 
 SHIP_BYTES_MAX = 256 * 1024
@@ -50,20 +50,25 @@ class WorkerOutput:
             with contextlib.suppress(Exception):
                 stream.flush()
 
-    def ship(self, peer: Peer | None) -> None:
-        """Send new output to `peer` (whose task printed it), or through the node when None."""
-        if self._fd < 0 or os.fstat(1).st_size <= self._shipped:
+    def ship(self, peer: Peer | None, running: TaskContext | None = None) -> None:
+        """Send new output to `peer` (whose task printed it), or through the node when None.
+
+        `running`: the task that still runs on another thread; of its output only whole lines leave.
+        """
+        if self._fd < 0:
             return
-        with self._lock:
-            data = os.pread(self._fd, SHIP_BYTES_MAX, self._shipped)
-            if not data:
-                return
-            self._shipped += len(data)
-        task = current_task()
+        task = running if running is not None else current_task()
         label = task.label if task is not None else self.label
-        lines = tuple(data.decode("utf-8", "replace").splitlines())
-        message = LogLines(label, os.getpid(), False, lines)
-        self.forward(message, peer)
+        while os.fstat(1).st_size > self._shipped:
+            with self._lock:
+                data = os.pread(self._fd, SHIP_BYTES_MAX, self._shipped)
+                if running is not None or len(data) == SHIP_BYTES_MAX:
+                    data = data[: data.rfind(b"\n") + 1] or (data if len(data) == SHIP_BYTES_MAX else b"")
+                if not data:
+                    return
+                self._shipped += len(data)
+            lines = tuple(data.decode("utf-8", "replace").split("\n"))
+            self.forward(LogLines(label, os.getpid(), False, lines if lines[-1] else lines[:-1]), peer)
 
     def forward(self, message: LogLines, peer: Peer | None) -> None:
         """Pass lines on towards the driver."""

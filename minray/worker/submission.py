@@ -90,7 +90,7 @@ class Submission(CoreState):
         else:
             self.corked = True
             self.loop.busy = True
-            if self.loop.pump_blocks:
+            if self.loop.sleeps or self.loop.pump_blocks:
                 self.loop.wake_pump()
         if interrupts.pending:
             interrupts.raise_pending()
@@ -308,6 +308,8 @@ class Submission(CoreState):
         lease.in_flight += len(batch)
         if lease.in_flight > 1:
             self.loop.busy = True
+            if self.loop.sleeps:
+                self.loop.wake_pump()
         self._note_dispatch(peer, batch)
         frame = pickle.dumps((TASKS, batch), 5)
         if len(frame) > PACKET_BYTES and len(batch) > 1:
