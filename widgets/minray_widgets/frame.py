@@ -18,13 +18,13 @@ import sys
 from array import array
 from typing import Any
 
-from minray_widgets.timeline_model import TICKS_PER_S, TimelineModel
+from minray_widgets.timeline_table import TICKS_PER_S, TimelineTable
 
 MAGIC = b"MRT1"
 _TYPES = {"I": "u32", "H": "u16"}
 
 
-def encode_frame(model: TimelineModel, now_s: float, extra: dict[str, Any] | None = None) -> bytes:
+def encode_frame(model: TimelineTable, now_s: float, extra: dict[str, Any] | None = None) -> bytes:
     """The model as one frame. `extra` joins the header (sequence number, status)."""
     ticks, counts = model.queue.points()
     columns: dict[str, array[int]] = {

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from html import escape
 
 from minray_widgets.palette import CALL_COLOUR, LOOKS, Look, State
-from minray_widgets.timeline_model import OPEN, TICKS_PER_S, Lane, TimelineModel
+from minray_widgets.timeline_table import OPEN, TICKS_PER_S, Lane, TimelineTable
 
 _GUTTER, _TOP, _ROW, _QUEUE, _LEGEND = 104, 34, 24, 36, 26
 _BARS_MAX = 1_500
@@ -29,7 +29,7 @@ _STYLE = (
 )
 
 
-def timeline_svg(model: TimelineModel, width: int = 900, now_s: float | None = None) -> str:
+def timeline_svg(model: TimelineTable, width: int = 900, now_s: float | None = None) -> str:
     """An <svg> element, `width` pixels wide, of what the model holds.
 
     Args:
@@ -84,7 +84,7 @@ def svg_as_html(svg: str, alt: str) -> str:
     return f'<img alt="{escape(alt, quote=True)}" style="max-width:100%" src="{source}"/>'
 
 
-def describe(model: TimelineModel) -> str:
+def describe(model: TimelineTable) -> str:
     """One sentence for a reader who does not see the picture."""
     counts = {name: count for name, count in model.counts().items() if count}
     workers = sum(1 for index, _ in _busy_lanes(model) if index)
@@ -99,17 +99,17 @@ def lane_label(lane: Lane) -> str:
     return f"{lane.label[:9]} {lane.pid}" if lane.label else f"worker {lane.pid}"
 
 
-def _busy_lanes(model: TimelineModel) -> list[tuple[int, Lane]]:
+def _busy_lanes(model: TimelineTable) -> list[tuple[int, Lane]]:
     used = set(model.lane) | set(model.call_lane)
     return [(i, lane) for i, lane in enumerate(model.lanes) if i == 0 or i in used]
 
 
-def _first_tick(model: TimelineModel) -> int:
+def _first_tick(model: TimelineTable) -> int:
     begun = [s for s, state in zip(model.submit, model.state) if s != OPEN and state != State.PACKED]
     return min([*begun, *(t for t in model.start if t != OPEN), *model.call_start], default=0)
 
 
-def _last_tick(model: TimelineModel) -> int:
+def _last_tick(model: TimelineTable) -> int:
     return max(
         (t for column in (model.end, model.start, model.call_end) for t in column if t != OPEN),
         default=TICKS_PER_S,
@@ -129,7 +129,7 @@ def _axis(first: int, last: int, width: int, height: int, x: _X) -> list[str]:
     return parts
 
 
-def _queue(model: TimelineModel, last: int, x: _X) -> list[str]:
+def _queue(model: TimelineTable, last: int, x: _X) -> list[str]:
     ticks, counts = model.queue.points()
     top, base = _TOP, _TOP + _QUEUE - 6
     most = max(counts, default=0)
@@ -148,7 +148,7 @@ def _queue(model: TimelineModel, last: int, x: _X) -> list[str]:
     return parts
 
 
-def _calls(model: TimelineModel, lane: int, y: int, x: _X) -> list[str]:
+def _calls(model: TimelineTable, lane: int, y: int, x: _X) -> list[str]:
     parts = []
     for i, index in enumerate(model.call_lane):
         if index == lane:
@@ -163,7 +163,7 @@ def _calls(model: TimelineModel, lane: int, y: int, x: _X) -> list[str]:
     return parts[:_BARS_MAX]
 
 
-def _bars(model: TimelineModel, rows: list[int], y: int, last: int, x: _X) -> list[str]:
+def _bars(model: TimelineTable, rows: list[int], y: int, last: int, x: _X) -> list[str]:
     parts: list[str] = []
     drawn_to, drawn_state = -1.0, -1
     finest = 0.0 if len(rows) < _BARS_MAX // 4 else 1.0
@@ -203,7 +203,7 @@ def _bar_text(name: str, left: float, width: float, y: int) -> str:
     return f'<text x="{left + 4:.1f}" y="{y + 16}" style="fill:#111">{escape(name)}</text>'
 
 
-def _legend(model: TimelineModel, y: int, width: int) -> list[str]:
+def _legend(model: TimelineTable, y: int, width: int) -> list[str]:
     counts = model.counts()
     parts, at = [], 12
     for state, look in LOOKS.items():

@@ -18,10 +18,7 @@ Queued tasks have no row: a curve counts them, so a frame stays small however ma
 from __future__ import annotations
 
 import fnmatch
-from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from minray.base.events import (
     ActorChangedState,
@@ -34,107 +31,22 @@ from minray.base.events import (
     WorkerChanged,
 )
 from minray_widgets.palette import State
-from minray_widgets.queue_curve import QueueCurve
+from minray_widgets.timeline_table import LIVE, NO_LANE, OPEN, Lane, Queued, TimelineTable
 
-TICKS_PER_S = 100_000
-OPEN = 0xFFFF_FFFF  # "has not happened yet" in a tick column; "none" in `pred` (stored + 1, so 0 there)
-NO_LANE = 0xFFFF
 DRIVER_LANE = 0
-_STRINGS_MAX = 4_000  # distinct names and notes kept; later ones read "…"
 _CALLS_MAX = 2_000
 _MARKS_MAX = 500
 _FLOOD = 2_000  # a page of so many events is taken in by the short way
 _OUTCOMES = {"ok": State.FINISHED, "error": State.FAILED, "lost": State.LOST, "cancelled": State.CANCELLED}
-_LIVE = (State.WAITING, State.RUNNING)
 
 NameFilter = str | Callable[[str], bool] | None
 
 
-@dataclass(slots=True)
-class Lane:
-    """One worker process (or the driver, lane 0), in order of first appearance."""
-
-    pid: int
-    label: str
-    alive: bool = True
-    pending: dict[int, None] = field(default_factory=dict)  # rows sent here and not finished, oldest first
-    last_row: int | None = None  # the row that finished here last
-    free_at: int = 0  # and when
-
-
-@dataclass(slots=True)
-class _Queued:
-    """A task that no worker has yet."""
-
-    name: int
-    submit: int
-    attempt: int
-    argument_ids: tuple[str, ...] = ()
-    parent_id: str = ""
-    retry_of: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One attempt at a task, in seconds of `time.perf_counter()`; end_s None while it is not over."""
-
-    name: str
-    task_id: str
-    state: str
-    attempt: int
-    pid: int | None
-    submitted_s: float | None
-    started_s: float | None
-    ended_s: float | None
-    note: str
-
-    @property
-    def duration_s(self) -> float | None:
-        """How long it ran, None while it is not over."""
-        if self.started_s is None or self.ended_s is None:
-            return None
-        return self.ended_s - self.started_s
-
-    @property
-    def wait_s(self) -> float | None:
-        """How long it waited from submission to start."""
-        if self.started_s is None or self.submitted_s is None:
-            return None
-        return self.started_s - self.submitted_s
-
-
-class TimelineModel:
-    """The table of bars. `apply` events, then read the columns, `spans()` or `critical_path()`."""
+class TimelineModel(TimelineTable):
+    """A table of bars that follows events: `apply` them, then read the table."""
 
     def __init__(self, origin_s: float, max_tasks: int = 5_000, accept: NameFilter = None) -> None:
-        if max_tasks < 10:
-            raise ValueError(f"max_tasks={max_tasks}: a timeline keeps at least 10 tasks")
-        self.origin_s = origin_s
-        self.max_tasks = max_tasks
-        self.revision = 0
-        self.newest_tick = 0  # of what is known to have happened to tasks
-        self.folded: dict[int, int] = {}  # state -> tasks that live on in PACKED rows only
-        self.queue = QueueCurve()
-        self.lost_events = 0
-        self.strings: list[str] = [""]
-        self.lanes: list[Lane] = [Lane(0, "driver")]
-        self.marks: list[tuple[int, str]] = []
-        # One row per attempt. Columns are arrays, so that encoding a frame is a handful of memcpy.
-        self.start, self.end, self.submit, self.pred = (array("I") for _ in range(4))
-        self.name, self.lane, self.state = (array("H") for _ in range(3))
-        self.note, self.args, self.attempt = (array("H") for _ in range(3))
-        self.task_ids: list[str] = []
-        self._left_queue = bytearray()  # 1: the curve knows that this row has started
-        self.call_start, self.call_end, self.call_count = (array("I") for _ in range(3))
-        self.call_lane, self.call_what = (array("H") for _ in range(2))
-        self._releases: list[tuple[int, int]] = []  # (tick, row): that row's end let a get return
-        self._string_index = {"": 0}
-        self._lane_of: dict[str, int] = {}
-        self._queued: dict[str, _Queued] = {}
-        self._row_of: dict[str, int] = {}  # the newest attempt of each task of this runtime
-        self._arguments: dict[int, tuple[str, ...]] = {}
-        self._parents: dict[int, str] = {}
-        self._id_lengths: set[int] = set()
+        super().__init__(origin_s, max_tasks)
         self._accept = _as_predicate(accept)
         self._refused: set[str] = set()
         self._handlers: dict[type, Callable[..., None]] = {
@@ -184,7 +96,7 @@ class TimelineModel:
         why = "the runtime was shut down"
         for task_id, task in list(self._queued.items()):
             self._close(self._start_row(task_id, task), tick, State.LOST, why)
-        for row in [row for row, state in enumerate(self.state) if state in _LIVE]:
+        for row in [row for row, state in enumerate(self.state) if state in LIVE]:
             self._close(row, tick, State.LOST, why)
         for lane in self.lanes[1:]:
             lane.alive = False
@@ -197,10 +109,6 @@ class TimelineModel:
         self._refused.clear()
         self.revision += 1
 
-    def tick(self, time_s: float) -> int:
-        """Seconds of the clock as ticks since the origin, clamped to what a column holds."""
-        return max(0, min(OPEN - 1, int((time_s - self.origin_s) * TICKS_PER_S)))
-
     def _submitted(self, event: TaskSubmitted) -> None:
         if not self._accept(event.name):
             self._refused.add(event.task_id)
@@ -211,15 +119,15 @@ class TimelineModel:
         self._id_lengths.add(len(event.task_id))
         self.newest_tick = max(self.newest_tick, tick)
         if row is None:
-            self._queued[event.task_id] = _Queued(
+            self._queued[event.task_id] = Queued(
                 self._string(event.name), tick, 0, event.argument_ids, event.parent_id
             )
             return
         # Its dispatch or its result was read first: complete the row.
-        self._describe(row, _Queued(self._string(event.name), tick, 0, event.argument_ids, event.parent_id))
+        self._describe(row, Queued(self._string(event.name), tick, 0, event.argument_ids, event.parent_id))
         if self._left_queue[row]:
             self.queue.add(self.start[row], -1)
-        if self.state[row] not in _LIVE:
+        if self.state[row] not in LIVE:
             self.pred[row] = self._binding_predecessor(row)
 
     def _dispatched(self, event: TaskDispatched) -> None:
@@ -230,7 +138,7 @@ class TimelineModel:
             row = self._start_row(event.task_id, task)
         elif event.task_id in self._row_of:
             row = self._row_of[event.task_id]
-            if self.state[row] not in _LIVE or event.attempt < self.attempt[row]:
+            if self.state[row] not in LIVE or event.attempt < self.attempt[row]:
                 return
         elif event.task_id in self._refused:
             return
@@ -256,7 +164,7 @@ class TimelineModel:
             return
         else:
             row = self._new_row(event.task_id, event.attempt)
-        if self.state[row] not in _LIVE:
+        if self.state[row] not in LIVE:
             return
         if not self.name[row]:
             self.name[row] = self._string(event.name)
@@ -266,7 +174,7 @@ class TimelineModel:
                 self._leave_lane(row, self.tick(event.time_s))
                 self.lane[row] = index
         self.attempt[row] = event.attempt
-        if event.started_s > 0.0:
+        if event.worker_id and event.started_s > 0.0:  # a lost attempt reports no start: the guess stays
             self.start[row] = self.tick(event.started_s)
         self._close(row, self.tick(event.time_s), _OUTCOMES.get(event.outcome, State.FAILED), event.error)
 
@@ -275,13 +183,13 @@ class TimelineModel:
         if row is None or event.task_id in self._queued:
             return
         tick = self.tick(event.time_s)
-        if self.state[row] in _LIVE:
+        if self.state[row] in LIVE:
             self._close(row, tick, State.RETRIED, event.reason)
         elif self.state[row] in (State.FAILED, State.LOST):
             self.state[row] = State.RETRIED
         attempt = max(event.attempt, self.attempt[row] + 1)
         arguments, parent = self._arguments.get(row, ()), self._parents.get(row, "")
-        self._queued[event.task_id] = _Queued(self.name[row], tick, attempt, arguments, parent, retry_of=row)
+        self._queued[event.task_id] = Queued(self.name[row], tick, attempt, arguments, parent, retry_of=row)
         self.queue.add(tick, 1)
 
     def _told_whole(self, submitted: TaskSubmitted, finished: TaskFinished) -> None:
@@ -367,14 +275,14 @@ class TimelineModel:
         self._id_lengths.add(len(task_id))
         return row
 
-    def _start_row(self, task_id: str, task: _Queued) -> int:
+    def _start_row(self, task_id: str, task: Queued) -> int:
         """A queued task gets its row."""
         del self._queued[task_id]
         row = self._new_row(task_id, task.attempt)
         self._describe(row, task)
         return row
 
-    def _describe(self, row: int, task: _Queued) -> None:
+    def _describe(self, row: int, task: Queued) -> None:
         self.name[row] = task.name
         self.submit[row] = task.submit
         self.args[row] = min(len(task.argument_ids), 0xFFFF)
@@ -431,185 +339,6 @@ class TimelineModel:
             index = self._lane_of[worker_id] = len(self.lanes)
             self.lanes.append(Lane(pid, ""))
         return index
-
-    def _string(self, text: str) -> int:
-        index = self._string_index.get(text)
-        if index is None:
-            if len(self.strings) >= _STRINGS_MAX:
-                return self._string_index.setdefault("…", len(self.strings) - 1)
-            text = text if len(self.strings) < _STRINGS_MAX - 1 else "…"
-            index = self._string_index[text] = len(self.strings)
-            self.strings.append(text)
-        return index
-
-    # --- why did it start only then? ------------------------------------------------------------
-    def _producer(self, object_id: str) -> int | None:
-        """The row whose task made this object: an object's id begins with its task's."""
-        for length in self._id_lengths:
-            row = self._row_of.get(object_id[:length])
-            if row is not None:
-                return row
-        return None
-
-    def _is_queued(self, object_id: str) -> bool:
-        return any(object_id[:length] in self._queued for length in self._id_lengths)
-
-    def _binding_predecessor(self, row: int, previous: int | None = None) -> int:
-        """Row + 1 of what this row waited for last, 0 for nothing.
-
-        Candidates: the producers of its arguments, and the task before it on its worker. If it was
-        submitted only after all of them, its submitter was the reason: the parent task, or the task
-        whose end let the driver's `get` return.
-        """
-        start = self.start[row]
-        candidates = [previous] if previous is not None else []
-        candidates += [p for p in map(self._producer, self._arguments.get(row, ())) if p is not None]
-        ended = [(self.end[c], c) for c in candidates if c != row and self.end[c] <= start]
-        latest = max(ended, default=(-1, -1))
-        submitted = self.submit[row]
-        if submitted != OPEN and submitted > latest[0]:
-            parent = self._row_of.get(self._parents.get(row, ""))
-            if parent is not None and parent != row:
-                return parent + 1
-            at = bisect_right(self._releases, (submitted, OPEN)) - 1
-            if at >= 0 and self._releases[at][1] != row:
-                return self._releases[at][1] + 1
-        return latest[1] + 1
-
-    def critical_path(self) -> list[int]:
-        """Rows from the first to the last finished task, each the reason why the next began no sooner."""
-        over = [(end, row) for row, end in enumerate(self.end) if end != OPEN and self.lane[row] != NO_LANE]
-        path: list[int] = []
-        row = max(over, default=(0, -1))[1]
-        seen: set[int] = set()
-        while row >= 0 and row not in seen:
-            seen.add(row)
-            path.append(row)
-            row = self.pred[row] - 1
-        return path[::-1]
-
-    # --- reading --------------------------------------------------------------------------------
-    def counts(self) -> dict[str, int]:
-        """How many tasks (attempts, to be exact) are in each state, by its lower-case name."""
-        counts = {
-            state.name.lower(): self.state.count(state) + self.folded.get(state, 0)
-            for state in State
-            if state != State.PACKED
-        }
-        counts["queued"] = len(self._queued)
-        return counts
-
-    def spans(self) -> list[Span]:
-        """Every attempt that is still kept as a row of its own, by submission."""
-
-        def seconds(tick: int) -> float | None:
-            return None if tick == OPEN else self.origin_s + tick / TICKS_PER_S
-
-        spans = [
-            Span(
-                name=self.strings[self.name[row]],
-                task_id=self.task_ids[row],
-                state=State(self.state[row]).name.lower(),
-                attempt=self.attempt[row],
-                pid=None if self.lane[row] == NO_LANE else self.lanes[self.lane[row]].pid,
-                submitted_s=seconds(self.submit[row]),
-                started_s=seconds(self.start[row]),
-                ended_s=seconds(self.end[row]),
-                note=self.strings[self.note[row]],
-            )
-            for row in range(len(self.start))
-            if self.state[row] != State.PACKED
-        ]
-        spans += [
-            Span(self.strings[q.name], task, "queued", q.attempt, None, seconds(q.submit), None, None, "")
-            for task, q in self._queued.items()
-        ]
-        return sorted(spans, key=lambda span: (span.submitted_s or span.started_s or 0.0, span.attempt))
-
-    # --- folding --------------------------------------------------------------------------------
-    def _fold(self) -> None:
-        """Replace the older finished rows by PACKED rows until half the limit is left; renumber."""
-        over = [r for r in range(len(self.start)) if self.state[r] not in _LIVE]
-        over.sort(key=lambda r: self.end[r])
-        fold = over[: len(over) - self.max_tasks // 2]
-        if len(fold) < 2:
-            return
-        blocks_max = max(4, self.max_tasks // 8)
-        extent = self.end[fold[-1]] - min(self.start[r] for r in fold)
-        width = max(1, extent * len(self.lanes) // blocks_max)
-        blocks: dict[tuple[int, int], list[int]] = {}
-        for row in fold:
-            blocks.setdefault((self.lane[row], self.start[row] // width), []).append(row)
-        keep = sorted(set(range(len(self.start))).difference(fold))
-        packed = [self._pack(rows) for _, rows in sorted(blocks.items())]
-        for row in fold:
-            if self.state[row] != State.PACKED:
-                self.folded[self.state[row]] = self.folded.get(self.state[row], 0) + 1
-        self._renumber(keep, packed)
-
-    def _pack(self, rows: list[int]) -> tuple[int, int, int, int, int, int]:
-        """(start, end, tasks, lane, fill, name) of the block that stands for rows of one lane."""
-        start = min(self.start[r] for r in rows)
-        end = max(self.end[r] for r in rows)
-        busy = tasks = 0
-        for row in rows:
-            duration = self.end[row] - self.start[row]
-            if self.state[row] == State.PACKED:
-                busy += duration * self.attempt[row] // 0xFFFF
-                tasks += self.submit[row]
-            else:
-                busy += duration
-                tasks += 1
-        fill = min(0xFFFF, busy * 0xFFFF // max(1, end - start))
-        names = {self.name[r] for r in rows}
-        name = names.pop() if len(names) == 1 else self._string("tasks")
-        return start, end, tasks, self.lane[rows[0]], fill, name
-
-    def _renumber(self, keep: list[int], packed: list[tuple[int, int, int, int, int, int]]) -> None:
-        shift = len(packed)
-        new = {old: shift + position for position, old in enumerate(keep)}
-        self.pred = array("I", [0] * shift + [new.get(self.pred[r] - 1, -1) + 1 for r in keep])
-        self.start = array("I", [p[0] for p in packed] + [self.start[r] for r in keep])
-        self.end = array("I", [p[1] for p in packed] + [self.end[r] for r in keep])
-        # A block keeps its number of tasks in `submit` and its busy share in `attempt`.
-        self.submit = array("I", [p[2] for p in packed] + [self.submit[r] for r in keep])
-        self.lane = array("H", [p[3] for p in packed] + [self.lane[r] for r in keep])
-        self.attempt = array("H", [p[4] for p in packed] + [self.attempt[r] for r in keep])
-        self.name = array("H", [p[5] for p in packed] + [self.name[r] for r in keep])
-        self.state = array("H", [int(State.PACKED)] * shift + [self.state[r] for r in keep])
-        self.note = array("H", [0] * shift + [self.note[r] for r in keep])
-        self.args = array("H", [0] * shift + [self.args[r] for r in keep])
-        self.task_ids = [""] * shift + [self.task_ids[r] for r in keep]
-        self._left_queue = bytearray(shift) + bytearray(self._left_queue[r] for r in keep)
-        self._row_of = {task: new[row] for task, row in self._row_of.items() if row in new}
-        self._arguments = {new[row]: ids for row, ids in self._arguments.items() if row in new}
-        self._parents = {new[row]: task for row, task in self._parents.items() if row in new}
-        self._releases = [(tick, new[row]) for tick, row in self._releases if row in new]
-        for task in self._queued.values():
-            task.retry_of = None if task.retry_of is None else new.get(task.retry_of)
-        for lane in self.lanes:
-            lane.pending = {new[row]: None for row in lane.pending}
-            lane.last_row = None if lane.last_row is None else new.get(lane.last_row)
-
-    def check_invariants(self) -> None:
-        """Assert what must hold between any two events."""
-        rows = len(self.start)
-        columns = (self.end, self.submit, self.pred, self.name, self.lane, self.state, self.note, self.args)
-        assert all(len(column) == rows for column in (*columns, self.attempt, self.task_ids))
-        for row in range(rows):
-            state = State(self.state[row])
-            assert (self.end[row] == OPEN) == (state in _LIVE)
-            assert self.lane[row] == NO_LANE or self.lane[row] < len(self.lanes)
-            assert state != State.QUEUED
-            if state == State.RUNNING:
-                assert self.start[row] != OPEN
-            if self.end[row] != OPEN and self.start[row] != OPEN:
-                assert self.start[row] <= self.end[row]
-            assert self.pred[row] <= rows and self.pred[row] != row + 1
-        for index, lane in enumerate(self.lanes):
-            assert all(self.lane[row] == index and self.state[row] in _LIVE for row in lane.pending)
-            running = [row for row in lane.pending if self.state[row] == State.RUNNING]
-            assert bool(running) == bool(lane.pending) and len(running) <= 1
 
 
 _ABOUT_WORKERS = (WorkerChanged, ActorChangedState)

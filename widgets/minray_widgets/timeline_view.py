@@ -34,7 +34,8 @@ from minray.base.events import Event, EventPage
 from minray_widgets.frame import encode_frame
 from minray_widgets.picture import PicturedWidget, shell
 from minray_widgets.svg import describe, svg_as_html, timeline_svg
-from minray_widgets.timeline_model import NameFilter, Span, TimelineModel
+from minray_widgets.timeline_model import NameFilter, TimelineModel
+from minray_widgets.timeline_table import Span
 
 _STATIC = Path(__file__).parent / "static"
 _PERIOD_S = 0.05
@@ -42,7 +43,7 @@ _IDLE_PERIOD_S = 0.5
 _RECEIVE_ONLY_PERIOD_S = 0.1
 _HEARTBEAT_S = 1.0  # a frame goes out this often even without a credit, and while a task runs
 _QUIET_S = 10.0  # in a notebook the thread ends after this long without news; the next cell starts it
-_CREDITS = 4
+_CREDITS = 8  # frames on their way: at 20 Hz the browser pays four at a time
 _HISTORY_S = 3_600.0
 _EVENTS_MAX = 200_000
 _FAR_AHEAD = 1 << 62

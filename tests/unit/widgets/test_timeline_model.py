@@ -8,7 +8,8 @@ import pytest
 
 from minray.base.events import GetCalled, TaskDispatched, TaskFinished, TaskRetried, TaskSubmitted
 from minray_widgets.palette import State
-from minray_widgets.timeline_model import NO_LANE, OPEN, TICKS_PER_S, TimelineModel
+from minray_widgets.timeline_model import TimelineModel
+from minray_widgets.timeline_table import NO_LANE, OPEN, TICKS_PER_S
 from tests.unit.widgets.fake_engine import script
 
 
@@ -115,6 +116,14 @@ def test_a_retry_announced_without_a_result_closes_the_attempt() -> None:
     model.apply([submitted(0, "a1"), dispatched(1, "a1"), TaskRetried(102, "a1", "f", 1, "worker died")])
     assert states(model) == ["retried", "queued"]
     assert model.spans()[0].note == "worker died"
+
+
+def test_an_attempt_that_was_lost_is_drawn_from_its_dispatch_to_its_end() -> None:
+    model = fresh()
+    model.apply([submitted(0, "a1"), dispatched(1, "a1")])
+    model.apply([TaskFinished(103, "a1", "f", "", 0, 103, "lost", "WorkerCrashedError: gone", 0)])
+    [span] = model.spans()
+    assert (span.state, span.pid, span.duration_s) == ("lost", 40, pytest.approx(2))
 
 
 def test_a_failure_keeps_its_one_line_reason() -> None:

@@ -1,8 +1,8 @@
 // What are the workers doing right now? A canvas of bars, one lane per worker process.
 //
 // Python sends whole pictures (frames, see ../frame.py) as custom messages with one binary buffer.
-// Only the newest is drawn, once per animation frame, and one credit goes back for each frame that
-// came in; Python sends no more than it has credits for. No build step, no network, no library.
+// Only the newest is drawn, once per animation frame, and credits go back for the frames that came
+// in; Python sends no more than it has credits for. No build step, no network, no library.
 //
 // Keys on the focused canvas: arrows pan, + and - zoom, f fits the last run (again: everything),
 // Home and End go to the ends, [ and ] step through the bars, c shows the critical path.
@@ -28,7 +28,7 @@ const RUNNING = 2, PACKED = 8;
 const COUNT_KEYS = ["queued", "waiting", "running", "finished", "failed", "retried", "lost", "cancelled"];
 const OPEN = 0xffffffff, NO_LANE = 0xffff;
 const GUTTER = 96, AXIS = 22, QUEUE = 34, FOOT = 4;
-const GROW_EVERY_MS = 40;
+const GROW_EVERY_MS = 40, PAY_EVERY_MS = 200;
 const EXTRAPOLATE_MS_MAX = 1500; // bars stop growing when no frame comes any more
 
 /**
@@ -164,7 +164,12 @@ function storeOf(model) {
 /** Runs once per model, before any view: receives frames. @param {{ model: any }} context */
 function initialize({ model }) {
   const store = storeOf(model);
-  let owed = 0, scheduled = false;
+  let owed = 0, scheduled = false, paying = 0;
+  const pay = () => {
+    paying = 0;
+    model.send({ kind: "credit", count: owed, seq: store.frame?.header.seq ?? 0 });
+    owed = 0;
+  };
   const onMessage = (/** @type {any} */ content, /** @type {DataView[]} */ buffers) => {
     if (content.kind !== "frame" || !buffers.length) return;
     const frame = decodeFrame(buffers[0]);
@@ -180,8 +185,8 @@ function initialize({ model }) {
         cancelAnimationFrame(raf);
         scheduled = false;
         for (const listener of store.listeners) listener();
-        model.send({ kind: "credit", count: owed, seq: store.frame?.header.seq ?? 0 });
-        owed = 0;
+        // Several frames' credits in one message: each one makes the kernel's indicator blink.
+        paying ||= setTimeout(pay, PAY_EVERY_MS);
       }
     }
   };
@@ -189,6 +194,7 @@ function initialize({ model }) {
   model.send({ kind: "hello" });
   return () => {
     model.off("msg:custom", onMessage);
+    clearTimeout(paying);
     stores.delete(model.get("key"));
   };
 }
