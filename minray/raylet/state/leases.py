@@ -86,6 +86,7 @@ class LeaseTable:
         self._prestart = prestart
         self._next_lease_id = 1
         self._blocks = 0
+        self._crowd = 4 + 2 * self.capacity.get("CPU") // 10_000
         self._constructing = 0  # actors that are placed and not settled
         self._hungry: set[bytes] = set()
         self._reserved: Shape | None = None
@@ -351,9 +352,12 @@ class LeaseTable:
         self._out.append(Send(client_id, granted))
 
     def _next_client(self, shape: Shape) -> bytes:
-        """By turns while there is room. When more than half of the processes that memory allows exist,
-        the task that blocked last: recursion then goes deep before it goes wide, and ends sooner."""
-        if 2 * len(self.pool) > self.max_workers:
+        """By turns; but once there are more workers than run, every other grant, and with more than half
+        of the processes that memory allows, every grant, goes to the task that blocked last: recursion
+        then goes deep before it goes wide, needs far fewer processes, and ends sooner."""
+        processes = len(self.pool)
+        deep = 2 * processes > self.max_workers
+        if deep or (processes > self._crowd and self._next_lease_id % 2):
             rows = [self.pool.get(client_id) for client_id in self.demand.queues[shape].clients]
             blocked = [worker for worker in rows if worker is not None and worker.blocked]
             if blocked:
