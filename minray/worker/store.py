@@ -111,9 +111,13 @@ class StoreClient:
         lengths = tuple(view.nbytes for view in views)
         total, positions = plan(lengths)
         block = self._allocate(max(total, 64))
-        for position, view in zip(positions, views, strict=True):
-            if view.nbytes:
-                self.arena.write(block, position, view)
+        try:
+            for position, view in zip(positions, views, strict=True):
+                if view.nbytes:
+                    self.arena.write(block, position, view)
+        except BaseException:  # no memory for the pages: nobody will ever ask for this block
+            self.arena.free(block.offset)
+            raise
         if owner is not None and owner != self.worker_id:
             self.arena.set_owner(block.offset, owner)
         return stream, None, (block.offset, lengths, self.worker_id), total + len(stream)
