@@ -25,7 +25,7 @@ from minray.bench import workload
 
 WORKLOAD = Path(workload.__file__).resolve()
 CHILD_S_MAX = 600.0  # a child that takes longer is stopped, and what it told so far counts
-UNTRACED = "minray, tracing off"
+TRACED, UNTRACED = "minray, tracing on", "minray, tracing off"
 TRACED_KEYS = ("tasks_sync", "tasks_async", "actor_async")
 
 
@@ -71,7 +71,7 @@ def ratio(ours: Standing, theirs: Standing, key: str) -> float | None:
 def contenders(
     against: Sequence[str], pythons: Mapping[str, str], keys: frozenset[str], with_untraced: bool
 ) -> list[Contender]:
-    """Who takes part: minray, its peers, and minray with tracing off."""
+    """Who takes part: minray, its peers, and a pair that differs in tracing alone, one right after the other."""
     ours = pythons.get("minray", sys.executable)
     # Run by path the workload does not see a checkout: its root goes in front of minray's own path.
     root = str(WORKLOAD.parents[2])
@@ -82,8 +82,9 @@ def contenders(
         field_.append(Contender(name, name, pythons.get(name, sys.executable), wanted))
     traced = keys & frozenset(TRACED_KEYS)
     if with_untraced and traced:
-        environment = {"PYTHONPATH": path, "MINRAY_TRACING": "0"}
-        field_.append(Contender(UNTRACED, "minray", ours, traced, environment))
+        for name, switch in ((TRACED, "1"), (UNTRACED, "0")):
+            environment = {"PYTHONPATH": path, "MINRAY_TRACING": switch}
+            field_.append(Contender(name, "minray", ours, traced, environment))
     return field_
 
 

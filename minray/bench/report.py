@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minray.bench import workload
-from minray.bench.race import TRACED_KEYS, UNTRACED, Standing, ratio
+from minray.bench.race import TRACED, TRACED_KEYS, UNTRACED, Standing, ratio
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def machine_line(standings: Sequence[Standing]) -> str:
 def tracing_cost(standings: Sequence[Standing], key: str) -> float | None:
     """The share of throughput that tracing takes: 0.03 is 3 %."""
     by_name = {s.contender.name: s for s in standings}
-    if "minray" not in by_name or UNTRACED not in by_name:
+    if TRACED not in by_name or UNTRACED not in by_name:
         return None
-    kept = ratio(by_name["minray"], by_name[UNTRACED], key)
+    kept = ratio(by_name[TRACED], by_name[UNTRACED], key)
     return None if kept is None else 1 - kept
 
 
@@ -140,7 +140,7 @@ def met(key: str, value: float | None, times: float | None) -> bool | None:
 
 def table_rows(standings: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table; goals stand in it when real Ray took part."""
-    shown = [s for s in standings if s.contender.name != UNTRACED]
+    shown = [s for s in standings if s.contender.name not in (TRACED, UNTRACED)]
     ours, peers = shown[0], shown[1:]
     ray = next((s for s in peers if s.contender.name == "ray"), None)
     header = ["", "unit", "minray"]

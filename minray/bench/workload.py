@@ -5,7 +5,7 @@
 It is run by path, in the runtime's own environment, and must import nothing but the standard library
 and that runtime. What a line means follows `ray microbenchmark` (ray/_private/ray_perf.py, Ray 2.60),
 so that figures compare; where Ray's own line degenerates on two cores (its n is half the cores) n is
-at least 2. Each line is warmed up once, then repeated until its time budget is spent.
+at least 2. Each line is warmed up for half its time budget, then repeated until the budget is spent.
 """
 
 from __future__ import annotations
@@ -99,8 +99,10 @@ class Stopwatch:
 
     def rate(self, run: Callable[[], object], count: float, warm: bool = True) -> float:
         """How many of `count` per call of `run` a second makes, measured until the budget is spent."""
-        if warm:
+        start = time.perf_counter()
+        while warm:
             run()
+            warm = time.perf_counter() - start < self.budget_s / 2
         calls = 0
         start = time.perf_counter()
         while True:

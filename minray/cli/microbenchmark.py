@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="how often each runtime runs (default 3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="one round, a quarter of the time per line")
     parser.add_argument("--num-cpus", type=int, help="CPUs of each runtime (default: this machine's)")
-    parser.add_argument("--no-tracing-line", action="store_true", help="skip minray with tracing off")
+    parser.add_argument(
+        "--no-tracing-line", action="store_true", help="skip the pair with tracing on and off"
+    )
     parser.add_argument("--list", action="store_true", help="the lines and their keys")
     parser.add_argument("--json", action="store_true", help="JSON on standard output instead of the table")
 
