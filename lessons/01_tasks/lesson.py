@@ -458,6 +458,7 @@ SVG(view.snapshot())
 import inspect
 
 print(inspect.getsource(trace.max_overlap))
+print(inspect.getsource(trace.peak_of))
 
 # %% [markdown]
 # ## 10 · Recap

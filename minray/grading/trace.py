@@ -65,11 +65,25 @@ def max_overlap(trace: Trace, name: str | None = None) -> int:
     edges: list[tuple[float, int]] = []
     for run in tasks_named(trace, name):
         edges += [(run.started_s, 1), (run.time_s, -1)]
-    peak = running = 0
+    return peak_of(edges)
+
+
+def peak_of(edges: list[tuple[float, int]]) -> int:
+    """The highest count: each edge is an instant, and +1 for a start or -1 for an end."""
+    peak = now = 0
     for _, change in sorted(edges):  # at one instant, ends (-1) come before starts (+1)
-        running += change
-        peak = max(peak, running)
+        now += change
+        peak = max(peak, now)
     return peak
+
+
+def max_waiting(trace: Trace, name: str | None = None) -> int:
+    """How many tasks `name` were submitted and had not begun, at most? How long the queue grew."""
+    edges = [(event.time_s, 1) for event in submissions(trace, name)]
+    begun: dict[str, float] = {}
+    for run in tasks_named(trace, name):
+        begun[run.task_id] = min(run.started_s, begun.get(run.task_id, run.started_s))
+    return peak_of(edges + [(started_s, -1) for started_s in begun.values()])
 
 
 def order(

@@ -214,6 +214,15 @@ def test_a_student_can_list_start_and_check(tmp_path: Path, capsys: pytest.Captu
     assert "Exercise 1" in out and "✘" in out and "Traceback" not in out
 
 
+# ----------------------------------------------------------------------------------- nbgrader
+def test_nbgrader_reads_the_points_of_every_check_from_its_card() -> None:
+    utils = pytest.importorskip("nbgrader.utils", reason="the teach extra is not installed")
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(LESSON.notebook, as_version=4)
+    checks = [cell for cell in notebook.cells if utils.is_grade(cell)]
+    assert [utils.determine_grade(cell) for cell in checks] == [(5, 5), (6, 6), (6, 6)]
+
+
 # ------------------------------------------------------------------------------------- nbval
 def _pythonpath() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "widgets")])}

@@ -65,6 +65,18 @@ def test_overlap_equals_the_count_at_the_busiest_instant(spans: list[tuple[int, 
     assert t.max_overlap(runs) == busiest
 
 
+def test_the_queue_is_what_was_submitted_and_has_not_begun() -> None:
+    trace = [
+        submit(0, "a"),
+        submit(1, "b"),
+        submit(2, "c"),
+        run(0.5, 3, "a"),
+        run(3, 4, "b"),
+        run(5, 6, "b", attempt=1),
+    ]
+    assert t.max_waiting(trace, "f") == 2 and t.max_waiting([], "f") == 0
+
+
 def test_a_task_is_found_by_the_last_part_of_its_name() -> None:
     trace = [run(0, 1, "a", "make.<locals>.f"), run(0, 1, "b", "Counter.add"), run(0, 1, "c", "off")]
     assert [len(t.tasks_named(trace, name)) for name in ("f", "add", "Counter.add", "off", None)] == [
