@@ -18,7 +18,8 @@ _HINTS = {
 
 
 def last_log_lines(path: str, count: int = LOG_LINES) -> list[str]:
-    """The last lines that a process wrote, none when there is no file."""
+    """The last lines that a process wrote, none when there is no file. After a native crash: the first
+    lines of its traceback, which begins with the innermost call."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -26,7 +27,11 @@ def last_log_lines(path: str, count: int = LOG_LINES) -> list[str]:
             tail = file.read(_TAIL_BYTES)
     except OSError:
         return []
-    return tail.decode("utf-8", "replace").splitlines()[-count:]
+    lines = tail.decode("utf-8", "replace").splitlines()
+    for at in range(len(lines) - 1, -1, -1):
+        if lines[at].startswith("Fatal Python error"):
+            return [line for line in lines[at : at + count + 1] if line]
+    return lines[-count:]
 
 
 def signal_name(number: int) -> str:
