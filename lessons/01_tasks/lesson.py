@@ -390,7 +390,7 @@ with rescue, traced() as story, tempfile.TemporaryDirectory() as folder:
 print(answer)
 
 # %% [markdown]
-# Nobody lost anything. The runtime saw that the process was gone, took a new worker, and ran the task
+# Nobody lost anything. The runtime saw that the process was gone, took another worker, and ran the task
 # again. This is why a task should do no harm when it runs twice.
 #
 # - A worker that **dies** is retried by itself (`max_retries`, 3 times unless you say otherwise).
