@@ -138,19 +138,23 @@ class Connections:
     def _read(self, client: Client, channel: Channel, events: int) -> None:
         if events & WRITE and channel.flush():
             self._loop.change(channel.fd, READ)
-        if events == WRITE:
-            return
+        if events != WRITE:
+            self._hear(client, channel)
+
+    def _hear(self, client: Client, channel: Channel) -> bool:
+        """Apply a batch of what has arrived; whether there was any."""
         messages = self._receive(channel)
         if messages is None:
             self._close(channel)
             if client.channel is channel:
                 self._shell.disconnected(client)
-            return
+            return False
         for message in messages:
             try:
                 self._shell.heard(client, message)
             except Exception:  # one odd message must not lose those behind it
                 traceback.print_exc()
+        return bool(messages)
 
     def _read_questions(self, client: Client, channel: Channel) -> None:
         channel.flush()
@@ -161,6 +165,10 @@ class Connections:
             client.asking.discard(channel)
             self._close(channel)
             return
+        # Two connections, one order: what the client told before it asked is applied before the answer.
+        told = client.channel
+        while not told.closed and self._hear(client, told):
+            pass
         for ask in messages:
             try:
                 answer = Answer(self._shell.asked(client, ask), "")
