@@ -26,6 +26,7 @@ from typing import Any
 
 LARGE_BYTES = 100 << 20
 STORE_BYTES = 2 << 30  # of either runtime: small enough that every page is touched before "warm" is measured
+SETTLE_S = 0.3  # before a line: the processes of the line before have ended (Ray's own program waits 10 s)
 LINE_S_MAX = 90.0  # a line without end is an error of that line, not of the whole run
 TOKEN = "MINRAY_BENCH_TOKEN"  # in the environment of every process that a measured runtime starts
 
@@ -87,6 +88,8 @@ class Stopwatch:
         """Print what `measure` returns; a runtime that cannot do one line still does the others."""
         if key not in self.wanted:
             return
+        gc.collect()
+        time.sleep(SETTLE_S)
         signal.setitimer(signal.ITIMER_REAL, LINE_S_MAX)
         try:
             value = measure()
