@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -226,9 +225,3 @@ def code_cells_before(path: Path, index: int) -> list[int]:
     """The code cells among the first `index` cells of the notebook at `path`."""
     cells = json.loads(path.read_text())["cells"]
     return [at for at, cell in enumerate(cells[:index]) if cell["cell_type"] == "code"]
-
-
-def copy_of_lesson(target: Path) -> Path:
-    """The first lesson alone, in `target`."""
-    shutil.copytree(REPOSITORY / "lessons" / "01_tasks", target / "01_tasks")
-    return target

@@ -14,7 +14,6 @@ from tests.browser.lab_session import (
     Notebook,
     browser,
     code_cells_before,
-    copy_of_lesson,
     end_kernels,
     index_of,
     lab,
@@ -27,9 +26,9 @@ TARGET = REPOSITORY / "docs" / "timeline.png"
 def photograph(target: Path) -> None:
     """Run the lesson as far as its timeline and take the picture when about half is done."""
     with tempfile.TemporaryDirectory() as folder:
-        path = copy_of_lesson(Path(folder)) / "01_tasks" / "lesson.ipynb"
-        picture = index_of(path, "view = TimelineView")
+        path = Path(folder, "01_tasks", "lesson.ipynb")
         with lab(Path(folder), "01") as address, browser() as chromium:
+            picture = index_of(path, "view = TimelineView")
             page = chromium.new_page(viewport={"width": 1180, "height": 760}, device_scale_factor=1.5)
             lesson = Notebook.open(page, address)
             page.keyboard.press("Control+b")  # without the file browser

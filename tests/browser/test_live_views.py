@@ -13,7 +13,6 @@ from tests.browser.lab_session import (
     Notebook,
     browser,
     code_cells_before,
-    copy_of_lesson,
     end_kernels,
     index_of,
     lab,
@@ -44,8 +43,8 @@ OWN = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first lesson, and a notebook of our own beside it."""
-    folder = copy_of_lesson(tmp_path_factory.mktemp("lessons"))
+    """A notebook of our own; `minray lab` puts the student's copies of the lessons beside it."""
+    folder = tmp_path_factory.mktemp("lessons")
     (folder / "00_own").mkdir()
     (folder / "00_own" / "lesson.ipynb").write_text(notebook(*OWN))
     return folder
