@@ -38,7 +38,6 @@ from minray.worker.core_state import CoreState
 from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import ObjectRef, make_ref
 from minray.worker.peer import Peer
-from minray.worker.recorder import SUBMIT
 from minray.worker.store import SharedStored
 from minray.worker.submission import BATCH, CORK_S, FRAME_TASKS, WINDOW_TASKS
 
@@ -68,7 +67,9 @@ class ActorCalls:
         self.killed = False
         self.watched = False
         self.handles_gone = False  # the last handle went while calls were under way
-        self.creation_held: tuple[Any, ...] = ()
+        self.creation_held: tuple[Any, ...] = ()  # what the constructor's arguments keep alive
+        self.may_restart = False
+        self.codes: dict[str, int] = {}  # method -> its code in the recorder
         self.keep: Any = None  # the handle's reference while calls are under way
 
     # ---------------------------------------------------------------- sending
@@ -130,6 +131,8 @@ class ActorCalls:
         self.error = change.error
         self.killed = change.no_restart_by_kill
         if change.state == "alive":
+            if not self.may_restart:
+                self._let_arguments_go()  # the actor has counted what it keeps of them
             self._connect(change)
         elif change.state == "restarting":
             self._lost(False)
@@ -177,11 +180,14 @@ class ActorCalls:
             core.fail_task(task[0], self.end_error() if for_ever else self._unavailable())
         for entry in waiting:
             core.fail_task(entry[1] if type(entry) is list else entry[0], self.end_error())
-        if for_ever and self.creation_held:
-            held, self.creation_held = self.creation_held, ()
-            for part in held:
-                core.unpin(part)
+        if for_ever:
+            self._let_arguments_go()
         self.settle()
+
+    def _let_arguments_go(self) -> None:
+        held, self.creation_held = self.creation_held, ()
+        for part in held:
+            self.core.unpin(part)
 
     def _unavailable(self) -> ActorUnavailableError:
         return ActorUnavailableError(
@@ -224,6 +230,7 @@ class ActorSide(CoreState):
         """
         payload, dependencies, held = self.pack(args, kwargs, 1)
         calls.creation_held = held
+        calls.may_restart = create.max_restarts != 0
         calls.watched = True
         for part in held:
             self.pin(part)
@@ -322,8 +329,16 @@ class ActorSide(CoreState):
             self.table[number] = ref
             recorder = self.recorder
             if recorder is not None:
-                # Only atoms in the tuple: the garbage collector stops looking at it.
-                recorder.log.append((SUBMIT, number, method, calls.actor_id, now, self.parent))
+                code = calls.codes.get(method)
+                if code is None:
+                    code = recorder.code_of(f"{calls.class_name}.{method}", calls.actor_id)
+                    calls.codes[method] = code
+                note = recorder.submits.append
+                note(number)
+                note(code)
+                note(now)
+                if self.executor is not None:
+                    self.note_parent(number)
             calls.queue.append(task)
         if calls.state == "dead":
             self._fail_dead(calls)
@@ -358,7 +373,7 @@ class ActorSide(CoreState):
         self, calls: ActorCalls, ref: ObjectRef[Any], method: str, args: Any, kwargs: Any, returns: int, now: float
     ) -> None:
         payload, dependencies, held = self.pack(args, kwargs, returns)
-        self._register(ref, method, calls.actor_id, payload, dependencies, held, returns, now)
+        self._register(ref, method, calls, payload, dependencies, held, returns, now)
         if not dependencies:
             calls.queue.append(ref.task)
             return

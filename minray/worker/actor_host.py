@@ -100,7 +100,7 @@ class ActorHost:
             return self._failed(error)
         finally:
             executor.context = running.task = None
-            self._payload = None
+            self._payload = self._context.resolved = None
         executor.settle_borrows(self.core_peer(), made)
         self.concurrent = self.is_async or self._limit > 1
         executor.output.flush()
