@@ -124,7 +124,9 @@ def init(
         if policies:
             raise ValueError("policies= are not in this version of minray.")
         if local_mode:
-            raise ValueError("local_mode was removed (in Ray too): run without it, or set breakpoints in the driver.")
+            raise ValueError(
+                "local_mode was removed (in Ray too): run without it, or set breakpoints in the driver."
+            )
         if slot.engine is not None:
             return _again(ignore_reinit_error)
         environment = read_environment()
@@ -132,7 +134,12 @@ def init(
         if logging_level is not None:
             logging.getLogger("minray").setLevel(logging_level)
         if address not in (None, "local"):
-            if num_cpus is not None or num_gpus is not None or resources is not None or object_store_memory is not None:
+            if (
+                num_cpus is not None
+                or num_gpus is not None
+                or resources is not None
+                or object_store_memory is not None
+            ):
                 raise ValueError(
                     "When connecting to an existing cluster, num_cpus, num_gpus, resources and object_store_memory "
                     "must not be provided: its nodes have declared them."
@@ -188,7 +195,7 @@ def _start(
     runtime_env: Any,
 ) -> RayContext:
     from minray.node.session_dir import make_session_dir
-    from minray.node.start import start_node
+    from minray.node.start import begin_node
 
     main = sys.modules.get("__main__")
     variables = (runtime_env or {}).get("env_vars") if isinstance(runtime_env, Mapping) else None
@@ -211,8 +218,11 @@ def _start(
         as_ray=_is_as_ray(),
         labels=labels,
     )
-    node = start_node(config)
+    node = begin_node(config)
     try:
+        import minray.engine.cluster  # noqa: F401  (takes as long as the node's start: both at once)
+
+        node.wait_until_ready()
         return _join(config, node)
     except BaseException:
         node.stop()
@@ -254,7 +264,9 @@ def _attach(address: str, namespace: str | None, log_to_driver: bool) -> RayCont
         config = read_session(path)
     except OSError as error:
         raise ConnectionError(f"init(address={address!r}): no running session there ({error}).") from None
-    config = dataclasses.replace(config, log_to_driver=log_to_driver, namespace=namespace or str(uuid.uuid4()))
+    config = dataclasses.replace(
+        config, log_to_driver=log_to_driver, namespace=namespace or str(uuid.uuid4())
+    )
     try:
         return _join(config, None)
     except OSError as error:
@@ -328,7 +340,9 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
         if engine is None:
             return
         if not engine.core.is_driver:
-            raise RuntimeError("shutdown() inside a task or actor would end the worker under it; return instead.")
+            raise RuntimeError(
+                "shutdown() inside a task or actor would end the worker under it; return instead."
+            )
         engine.close()
         atexit.unregister(shutdown)
         teaching.reset()

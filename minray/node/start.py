@@ -37,6 +37,36 @@ class NodeHandle:
         """Of the node process."""
         return self._process.pid
 
+    def wait_until_ready(self, timeout_s: float = 20.0) -> None:
+        """Return when the node accepts connections. If it does not, nothing is left of it.
+
+        Raises: RuntimeError when it ends instead, TimeoutError when it hangs; both with its last words.
+        """
+        try:
+            complaint = self._complaint(timeout_s)
+            if complaint is not None:
+                raise complaint
+        except BaseException:
+            self.stop(0.0)
+            raise
+
+    def _complaint(self, timeout_s: float) -> Exception | None:
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        try:
+            said = self._pipe.recv(1 << 16) if poll.poll(timeout_s * 1000) else None
+        except ConnectionError:
+            said = b""
+        if said == b"ready":
+            return None
+        log = _tail(os.path.join(self.session_dir, "logs", "node.log"))
+        if said is None:
+            return TimeoutError(f"the node process {self.pid} was not ready after {timeout_s} s{log}")
+        words = _quoted(said.decode("utf-8", "replace")) if said else log
+        code = self._process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        return RuntimeError(f"the node process {self.pid} {how} while it started{words}")
+
     def is_alive(self) -> bool:
         """Whether the process runs."""
         return self._process.poll() is None
@@ -64,6 +94,14 @@ def start_node(
 
     Raises: RuntimeError when it ends instead, TimeoutError when it hangs; both with its last words.
     """
+    handle = begin_node(config, worker_entry=worker_entry)
+    handle.wait_until_ready(timeout_s)
+    return handle
+
+
+def begin_node(config: SessionConfig, *, worker_entry: str = WORKER_ENTRY) -> NodeHandle:
+    """Start a node process and return at once: the caller has imports of its own to do meanwhile, and
+    then calls `wait_until_ready`. Raises: OSError when no process can be started."""
     write_session(config)
     ours, its = socket.socketpair()
     root = os.path.dirname(os.path.dirname(os.path.abspath(minray.__file__)))
@@ -89,34 +127,12 @@ def start_node(
     payload = pickle.dumps((config, worker_entry), 5)
     try:
         ours.sendall(len(payload).to_bytes(4, "little") + payload)
-        _await_ready(ours, process, timeout_s, log_path)
+    except BrokenPipeError:
+        pass  # it ended already: wait_until_ready says how
     except BaseException:
-        process.kill()
-        process.wait()
-        handle.stop()
+        handle.stop(0.0)
         raise
     return handle
-
-
-def _await_ready(
-    pipe: socket.socket, process: subprocess.Popen[bytes], timeout_s: float, log_path: str
-) -> None:
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN)
-    try:
-        said = pipe.recv(1 << 16) if poll.poll(timeout_s * 1000) else None
-    except ConnectionError:
-        said = b""
-    if said == b"ready":
-        return
-    if said is None:
-        raise TimeoutError(
-            f"the node process {process.pid} was not ready after {timeout_s} s{_tail(log_path)}"
-        )
-    words = _quoted(said.decode("utf-8", "replace")) if said else _tail(log_path)
-    code = process.wait()
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    raise RuntimeError(f"the node process {process.pid} {how} while it started{words}")
 
 
 def _tail(path: str) -> str:
