@@ -39,6 +39,10 @@ _HOMES = {
     "JobID": "minray.base.ids",
 }
 _MODULES = ("actor", "exceptions", "util", "testing", "widgets", "as_ray", "grading")
+_NOT_YET = frozenset(
+    "ObjectRefGenerator autoscaler cancel cluster_utils dag dashboard data job_submission rllib runtime_env serve "
+    "train tune".split()
+)
 
 __all__ = [  # spelled out, not computed: type checkers and readers do not run code
     "ActorClass",
@@ -98,7 +102,8 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = importlib.import_module(f"minray.{name}")
     else:
-        raise AttributeError(f"module 'minray' has no attribute {name!r}")
+        later = f": Ray's `{name}` is not part of version {__version__} yet" if name in _NOT_YET else ""
+        raise AttributeError(f"module 'minray' has no attribute {name!r}{later}")
     globals()[name] = value
     return value
 
