@@ -69,7 +69,7 @@ class ActorCalls:
         self.handles_gone = False  # the last handle went while calls were under way
         self.creation_held: tuple[Any, ...] = ()  # what the constructor's arguments keep alive
         self.may_restart = False
-        self.codes: dict[str, int] = {}  # method -> its code in the recorder
+        self.named = (class_name, actor_id)  # for the events
         self.keep: Any = None  # the handle's reference while calls are under way
 
     # ---------------------------------------------------------------- sending
@@ -89,7 +89,7 @@ class ActorCalls:
                     return
                 self.sent.extend(batch)
                 self.in_flight += len(batch)
-                core._note_dispatch(peer, batch)
+                core._note_dispatch(peer, batch, {task[1] for task in batch}, self.named)
                 core._send_frames(peer, batch)
 
     def progressed(self, count: int) -> None:
@@ -321,6 +321,7 @@ class ActorSide(CoreState):
         ref.v = None
         ref.w = None
         ref.pins = 0
+        ref.t = 0.0
         now = _perf()
         if payload is None:
             self._call_slowly(calls, ref, method, args, kwargs or {}, returns, now)
@@ -329,14 +330,8 @@ class ActorSide(CoreState):
             self.table[number] = ref
             recorder = self.recorder
             if recorder is not None:
-                code = calls.codes.get(method)
-                if code is None:
-                    code = recorder.code_of(f"{calls.class_name}.{method}", calls.actor_id)
-                    calls.codes[method] = code
-                note = recorder.submits.append
-                note(number)
-                note(code)
-                note(now)
+                ref.t = now
+                ref.v = calls.named  # until there is a value
                 if self.executor is not None:
                     self.note_parent(number)
             calls.queue.append(task)

@@ -72,7 +72,9 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         self.loop = Loop(self._on_tick, self._on_channel_end)
         self.recorder = Recorder(worker_id) if config.tracing else None
         if self.recorder is not None:
-            self.recorder.function_name = self._function_name
+            self.recorder.table = self.table
+            self.recorder.next_number = lambda: int(self.numbers.__reduce__()[1][0])  # looks, does not take
+            self.recorder.function_name = lambda number: self.functions[number].name
         self.on_log: Callable[[LogLines], None] = lambda lines: None
         self.on_warning: Callable[[str, str], None] = lambda key, text: None
         self.on_shutdown: Callable[[str], None] = lambda reason: None
@@ -370,13 +372,6 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
                     self.loop.leave()
             else:
                 time.sleep(0.002)
-
-    def _function_name(self, function: Any, actor_id: bytes | None) -> str:
-        if actor_id is not None:
-            calls = self.actors.get(actor_id)
-            return f"{calls.class_name if calls is not None else 'actor'}.{function}"
-        record = self.functions.get(function)
-        return record.name if record is not None else str(function)
 
     # ---------------------------------------------------------------- functions
     def add_function(self, record: FunctionRecord) -> None:

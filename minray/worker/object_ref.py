@@ -30,7 +30,7 @@ class ObjectRef(Generic[T]):
     Equal and hashable by id; `await`able; `.future()` gives a `concurrent.futures.Future`.
     """
 
-    __slots__ = ("n", "owner", "st", "v", "w", "task", "pins", "__weakref__")
+    __slots__ = ("n", "owner", "st", "v", "w", "task", "pins", "t", "__weakref__")
 
     n: int
     owner: bytes
@@ -39,6 +39,7 @@ class ObjectRef(Generic[T]):
     w: list[Callable[[], Any]] | None
     task: Any
     pins: int
+    t: float  # when it was submitted; 0.0 for what is no task
 
     def __init__(self, id: bytes | None = None) -> None:
         raise TypeError("an ObjectRef is made by f.remote(...) or put(...), not by hand")
@@ -147,6 +148,7 @@ def make_ref(owner: bytes, number: int) -> ObjectRef[Any]:
     ref.w = None
     ref.task = None
     ref.pins = 0
+    ref.t = 0.0
     return ref
 
 
@@ -160,6 +162,7 @@ def make_borrowed(owner: bytes, number: int) -> BorrowedRef[Any]:
     ref.w = None
     ref.task = None
     ref.pins = 0
+    ref.t = 0.0
     ref.anchor = None
     ref.held = False
     return ref

@@ -1,25 +1,37 @@
 """What is kept of every task, and at what cost?
 
-Appending one small tuple a task at submit and one a batch at dispatch and at reply: about 0.15 us a
-task. Nothing is formatted: `base.events` records are built when somebody reads. The log is a bounded
-sequence of chunks; a reader whose cursor has fallen out of it is told how many entries it missed.
+The time of its submission stays in the reference itself; a tuple a batch is appended at dispatch and
+at reply: under 0.1 us a task. No tuple per task: a long log of containers is walked by every full
+garbage collection, which cost ten times the recording, and appending to an array costs as much as
+making the reference. Nothing is formatted: `base.events` records are built when somebody reads. The
+log is bounded; a reader whose cursor has fallen out of it is told how many entries it missed.
+
+    pending tasks   the owner's table: number, time, function
+    log             ... DISPATCH numbers ... DONE numbers, their submission times ... GET ... RECORD
+
+A submission is reported once to each reader: its cursor remembers the next object number. What was
+submitted since is either pending now, or its DONE is in the page.
 """
 
 from __future__ import annotations
 
+import bisect
 import pickle
 import time
 from array import array
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from minray.base import events as ev
 from minray.base import ids
 from minray.serialization.values import FAILED
 
-SUBMIT, DISPATCH, DONE, RECORD, GET = range(5)
+DISPATCH, DONE, RECORD, GET = range(4)
 CHUNK = 8192
-CHUNKS_MAX = 24  # about 200,000 entries
+CHUNKS_MAX = 24  # about 200,000 entries of the log
+_BITS = 40  # of a cursor: the low ones count the log's entries, the high ones are an object number
+_LOW = (1 << _BITS) - 1
 
 
 class Recorder:
@@ -30,8 +42,26 @@ class Recorder:
         self.log: list[tuple[Any, ...]] = []
         self._old: deque[list[tuple[Any, ...]]] = deque()
         self._base = 0  # entries before the first one kept
-        self._names: dict[int, tuple[str, str]] = {}
-        self.function_name: Any = None  # (function number | method, actor id) -> name
+        self._arguments: dict[int, tuple[str, ...]] = {}  # the few tasks that take references
+        self._parents: list[tuple[int, str]] = []  # (number of the first child, parent's task id)
+        self._names: dict[int, str] = {}
+        # Set by the core worker:
+        self.table: Mapping[int, Any] = {}  # number -> reference
+        self.next_number: Callable[[], int] = lambda: 0
+        self.function_name: Callable[[int], str] = str
+
+    # ---------------------------------------------------------------- writing
+    def takes(self, number: int, arguments: tuple[str, ...]) -> None:
+        """Task `number` has these references (object ids) among its arguments."""
+        if len(self._arguments) > 50_000:
+            self._arguments.clear()
+        self._arguments[number] = arguments
+
+    def parent_is(self, number: int, parent: str) -> None:
+        """Submissions from `number` on are made by the task `parent` ("": by nobody's)."""
+        if len(self._parents) > 20_000:
+            del self._parents[:10_000]
+        self._parents.append((number, parent))
 
     def record(self, event: ev.Event) -> None:
         """Keep a ready-made event."""
@@ -45,46 +75,91 @@ class Recorder:
             if len(self._old) > CHUNKS_MAX:
                 self._base += len(self._old.popleft())
 
+    # ---------------------------------------------------------------- reading
     def read(self, cursor: int) -> ev.EventPage:
         """The events after `cursor` (0: from the start), as typed records."""
-        chunks = [*self._old, self.log]
+        since, at_log = cursor >> _BITS, cursor & _LOW
+        # In this order: what is submitted after `upto` is for the next page, and what was pending is
+        # either still in the snapshot or its DONE is in the log that is copied after it.
+        upto = self.next_number()
+        submitted = self._pending(since, upto)
         base = self._base
-        lost = max(0, base - cursor)
         entries: list[tuple[Any, ...]] = []
         position = base
-        for chunk in chunks:
+        for chunk in [*self._old, self.log]:
             size = len(chunk)
-            if position + size > cursor:
-                entries.extend(chunk[max(0, cursor - position) : size])
+            if position + size > at_log:
+                entries.extend(chunk[max(0, at_log - position) : size])
             position += size
-        return ev.EventPage(tuple(self.decode(entries)), position, lost)
+        start = max(at_log, base)
+        taken = 0
+        for entry in entries:
+            if entry[0] == DISPATCH and max(entry[2]) >= upto:
+                break
+            if entry[0] == DONE:
+                if not entry[8]:
+                    break  # being applied at this moment
+                times = zip(entry[1], entry[8][0], strict=True)
+                submitted.update((number, (when, None, None)) for number, when in times)
+            taken += 1
+        found = self._decode(entries[:taken], since, submitted)
+        return ev.EventPage(tuple(found), upto << _BITS | (start + taken), max(0, base - at_log))
 
-    def decode(self, entries: list[tuple[Any, ...]]) -> list[ev.Event]:
-        """Compact entries -> typed events."""
+    def _pending(self, since: int, upto: int) -> dict[int, Any]:
+        """Tasks with numbers in [since, upto) that have no answer yet: (time, function, actor)."""
+        table = self.table
+        pending: dict[int, Any] = {}
+        for number in reversed(list(table)):
+            ref = table.get(number)
+            if ref is None or ref.task is None:
+                continue  # ready, and known elsewhere
+            if number < since:
+                break
+            if number < upto and ref.t:
+                pending[number] = (ref.t, ref.task[1], ref.v)
+        return pending
+
+    def _decode(self, entries: list[tuple[Any, ...]], since: int, submitted: dict[int, Any]) -> list[ev.Event]:
         found: list[ev.Event] = []
+        if len(self._names) > 400_000:
+            self._names.clear()
         for entry in entries:
             kind = entry[0]
             if kind == RECORD:
                 found.append(entry[1])
-            elif kind == SUBMIT:
-                found.append(self._submitted(entry))
             elif kind == GET:
                 found.append(self._got(entry))
-            elif kind == DISPATCH:
-                self._dispatched(entry, found)
-            else:
+            elif kind == DONE:
                 self._done(entry, found)
+            else:
+                self._dispatched(entry, since, submitted, found)
+        for number in sorted(submitted):  # not dispatched yet
+            when, function, actor = submitted[number]
+            if function is not None:
+                found.append(self._submission(number, when, function, actor))
         return found
 
-    def _submitted(self, entry: tuple[Any, ...]) -> ev.Event:
-        _, number, function, actor_id, now, parent = entry[:6]
-        arguments = entry[6] if len(entry) > 6 else ()
-        name = self.function_name(function, actor_id)
-        actor = actor_id.hex() if actor_id is not None else ""
-        if len(self._names) > 400_000:
-            self._names.clear()
-        self._names[number] = (name, actor)
-        return ev.TaskSubmitted(now, self._task(number), name, parent, actor, arguments)
+    def _submission(self, number: int, when: float, function: Any, actor: Any) -> ev.Event:
+        name = self.function_name(function) if actor is None else f"{actor[0]}.{function}"
+        self._names[number] = name
+        actor_id = "" if actor is None else actor[1].hex()
+        arguments = self._arguments.get(number, ())
+        return ev.TaskSubmitted(when, self._task(number), name, self._parent_of(number), actor_id, arguments)
+
+    def _parent_of(self, number: int) -> str:
+        index = bisect.bisect_right(self._parents, number, key=lambda pair: pair[0])
+        return self._parents[index - 1][1] if index else ""
+
+    def _dispatched(self, entry: tuple[Any, ...], since: int, submitted: dict[int, Any], found: list[ev.Event]) -> None:
+        _, now, numbers, worker_id, pid, attempts, functions, actor = entry
+        worker = worker_id.hex()
+        for index, number in enumerate(numbers):
+            function = functions[index] if type(functions) is list else functions
+            if number >= since:
+                known = submitted.pop(number, None)
+                if known is not None and known[0]:
+                    found.append(self._submission(number, known[0], function, actor))
+            found.append(ev.TaskDispatched(now, self._task(number), worker, pid, attempts.get(number, 0)))
 
     def _got(self, entry: tuple[Any, ...]) -> ev.Event:
         _, now, started, what, refs, count, ready, code, line = entry
@@ -92,21 +167,15 @@ class Recorder:
         shown = tuple(ids.object_id_hex(owner, number) for owner, number in refs)
         return ev.GetCalled(now, started, what, shown, count, ready, caller, self.owner.hex())
 
-    def _dispatched(self, entry: tuple[Any, ...], found: list[ev.Event]) -> None:
-        _, now, numbers, worker_id, pid, attempts = entry
-        worker = worker_id.hex()
-        for number in numbers:
-            found.append(ev.TaskDispatched(now, self._task(number), worker, pid, attempts.get(number, 0)))
-
     def _done(self, entry: tuple[Any, ...], found: list[ev.Event]) -> None:
-        _, numbers, states, times, worker_id, pid, attempts, errors = entry
+        _, numbers, states, times, worker_id, pid, attempts, errors, _ = entry
         clock = array("d")
         clock.frombytes(times)
         count = len(numbers)
         worker = worker_id.hex()
         for index, number in enumerate(numbers):
             failed = states is not None and states[index] == FAILED
-            name = self._names.get(number, ("", ""))[0]
+            name = self._names.get(number, "")
             found.append(
                 ev.TaskFinished(
                     clock[count + index],

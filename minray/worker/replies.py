@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import time
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -49,15 +50,22 @@ class Replies(CoreState):
         count = len(numbers)
         target = peer.lease
         recorder = self.recorder
+        submitted: list[float] = []
+        later: list[Any] = []  # the entry is in the log before the references leave the table: see the recorder
         if recorder is not None:
-            recorder.log.append((DONE, numbers, states, times, peer.worker_id, peer.pid, self.attempts, self.errors))
+            recorder.log.append(
+                (DONE, numbers, states, times, peer.worker_id, peer.pid, self.attempts_of(numbers), self.errors, later)
+            )
+        note = submitted.append
         function = None
         ref = task = None
         if states is None:
             for number, value in zip(numbers, values):
                 ref = pop(number, None)
                 if ref is None:
+                    note(0.0)
                     continue
+                note(ref.t)
                 ref.v = value
                 ref.st = PLAIN
                 task = ref.task
@@ -74,11 +82,17 @@ class Replies(CoreState):
         else:
             for number, state, value in zip(numbers, states, values):
                 ref = self.table.get(number)
+                note(ref.t if ref is not None else 0.0)
                 if ref is not None and ref.task is not None:
                     function = ref.task[1]
                     self._apply(peer, number, ref, state, value)
+        later.append(array("d", submitted))
         if self.held:
             self._drop_held(numbers)
+        if self.attempts:
+            for number in numbers:
+                if (again := self.table.get(number)) is None or again.task is None:
+                    self.attempts.pop(number, None)
         if target is not None:
             self._progress(target, peer, count, function, times)
 

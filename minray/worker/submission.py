@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from array import array
 from typing import Any
 
 from minray.base.messages import LeaseDemand, Shape
@@ -25,7 +26,7 @@ from minray.worker.functions import FunctionRecord
 from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_ref
 from minray.worker.peer import Peer
-from minray.worker.recorder import CHUNK, DISPATCH, SUBMIT
+from minray.worker.recorder import CHUNK, DISPATCH
 from minray.worker.wire import EXPORT, TASKS, Call, Slot
 
 BATCH = 128
@@ -35,6 +36,7 @@ WINDOW_US = 4000.0
 WINDOW_TASKS = 2048
 _REF_TYPES = (ObjectRef, BorrowedRef)
 _perf = time.perf_counter
+_NO_ATTEMPTS: dict[int, int] = {}
 _new = ObjectRef.__new__
 
 
@@ -74,6 +76,7 @@ class Submission(CoreState):
         ref.v = None
         ref.w = None
         ref.pins = 0
+        ref.t = 0.0
         group = record.group
         now = _perf()
         recorder = self.recorder
@@ -82,7 +85,9 @@ class Submission(CoreState):
         ref.task = task = (number, record.number, payload)
         self.table[number] = ref
         if recorder is not None:
-            recorder.log.append((SUBMIT, number, record.number, None, now, self.parent))
+            ref.t = now
+            if self.executor is not None:
+                self.note_parent(number)
         queue = group.queue
         queue.append(task)
         if now - group.last_flush_s > CORK_S or len(queue) >= BATCH:
@@ -133,8 +138,13 @@ class Submission(CoreState):
             others = [make_ref(self.worker_id, next(self.numbers)) for _ in range(returns - 1)]
             self.multi[number] = self.handing_out[number] = others
         if self.recorder is not None:
-            names = tuple(dependency.hex() for dependency in dependencies[:16])
-            self.recorder.log.append((SUBMIT, number, function, actor, now, self.parent, names))
+            ref.t = now
+            if actor is not None:
+                ref.v = actor.named
+            if dependencies:
+                self.recorder.takes(number, tuple(dependency.hex() for dependency in dependencies[:16]))
+            if self.executor is not None:
+                self.note_parent(number)
 
     def returned_refs(self, ref: ObjectRef[Any], returns: int) -> Any:
         """What `.remote()` hands out for a task with `returns` values."""
@@ -290,9 +300,10 @@ class Submission(CoreState):
         """One frame (or more, when it is large) with `batch`, functions first."""
         peer = lease.peer
         exported = peer.exported
-        for task in batch:
-            if task[1] not in exported:
-                self._export(peer, task[1])
+        functions = {task[1] for task in batch}
+        for function in functions:
+            if function not in exported:
+                self._export(peer, function)
         if not lease.in_flight:
             lease.progress_s = _perf()
             lease.head_left = len(batch)
@@ -310,7 +321,7 @@ class Submission(CoreState):
             self.loop.busy = True
             if self.loop.sleeps:
                 self.loop.wake_pump()
-        self._note_dispatch(peer, batch)
+        self._note_dispatch(peer, batch, functions, None)
         frame = pickle.dumps((TASKS, batch), 5)
         if len(frame) > PACKET_BYTES and len(batch) > 1:
             self._send_frames(peer, batch)
@@ -326,14 +337,28 @@ class Submission(CoreState):
             return
         peer.channel.send_bytes(frame)
 
-    def _note_dispatch(self, peer: Peer, batch: list[Any]) -> None:
+    def _note_dispatch(self, peer: Peer, batch: list[Any], functions: set[Any], actor: Any) -> None:
         recorder = self.recorder
         if recorder is not None:
-            numbers = [task[0] for task in batch]
+            numbers = array("q", [task[0] for task in batch])  # no container of containers: see the recorder
+            called = next(iter(functions)) if len(functions) == 1 else [task[1] for task in batch]
             log = recorder.log
-            log.append((DISPATCH, _perf(), numbers, peer.worker_id, peer.pid, self.attempts))
+            log.append((DISPATCH, _perf(), numbers, peer.worker_id, peer.pid, self.attempts_of(numbers), called, actor))
             if len(log) > CHUNK:
                 recorder.roll()
+
+    def attempts_of(self, numbers: Any) -> dict[int, int]:
+        """The attempts so far of those of `numbers` that were tried before."""
+        attempts = self.attempts
+        return {number: attempts[number] for number in numbers if number in attempts} if attempts else _NO_ATTEMPTS
+
+    def note_parent(self, number: int) -> None:
+        """In a worker: which task submits?"""
+        context = self.executor.context
+        if context is not self._parent:
+            self._parent = context
+            assert self.recorder is not None
+            self.recorder.parent_is(number, context.task_id if context is not None else "")
 
     def _export(self, peer: Peer, function: int) -> None:
         record = self.functions[function]

@@ -3,7 +3,7 @@
 Pure counters over what the owner sees anyway. Each finding is reported once; who shows it, and how,
 is the shell's business.
 
-    get in a loop   20 gets at one line, each for the only task under way, a second lost in all
+    get in a loop   20 gets at one line, each for the only task under way, a second lost in all, 5 ms each
     tiny tasks      10,000 tasks of one function that ran for less than 100 us on average
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Hashable
 
 LONE_GETS = 20
 LONE_WAIT_S = 1.0
+LONE_MEAN_S = 0.005
 TINY_TASKS = 10_000
 TINY_US = 100.0
 LESSON = "`minray lesson start 01_tasks` explains it."
@@ -30,7 +31,7 @@ class HabitWatch:
         """A get at `place` (code, line) waited for the only task under way. Returns the finding or ""."""
         count, lost_s = self._gets.get(place, (0, 0.0))
         self._gets[place] = count, lost_s = count + 1, lost_s + waited_s
-        if count < LONE_GETS or lost_s < LONE_WAIT_S or place in self._told:
+        if count < LONE_GETS or lost_s < max(LONE_WAIT_S, count * LONE_MEAN_S) or place in self._told:
             return ""
         self._told.add(place)
         file, line = getattr(place[0], "co_filename", "?"), place[1]
