@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = importlib.import_module(f"minray.{name}")
     else:
-        later = f": Ray's `{name}` is not part of version {__version__} yet" if name in _NOT_YET else ""
+        later = f": Ray's `{name}` is not part of this version of minray" if name in _NOT_YET else ""
         raise AttributeError(f"module 'minray' has no attribute {name!r}{later}")
     globals()[name] = value
     return value
