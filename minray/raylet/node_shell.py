@@ -157,6 +157,7 @@ class NodeShell:
                 hello.worker_id, hello.pid, hello.address, now_s
             ):
                 return None
+            self.zygote.connected(hello.worker_id, hello.pid)
             client = Client(hello, channel)
         elif old is None:
             client = Client(hello, channel)

@@ -63,6 +63,14 @@ class ZygoteLink:
         self._ordered.update(worker_ids)
         self.channel.send(("fork", worker_ids))
 
+    def connected(self, worker_id: bytes, pid: int) -> None:
+        """The worker runs: by its own word or the zygote's, whichever comes first. A zygote that is
+        killed right after a fork never says so."""
+        if worker_id in self._ordered:
+            self._ordered.remove(worker_id)
+            self._worker_of[pid] = worker_id
+            self.pid_of[worker_id] = pid
+
     def kill(self, worker_id: bytes) -> None:
         """SIGKILL, if it has been forked and not been reaped."""
         pid = self.pid_of.get(worker_id)
@@ -82,9 +90,7 @@ class ZygoteLink:
             return
         for kind, subject, detail in messages:
             if kind == "forked":
-                self._ordered.discard(subject)
-                self._worker_of[detail] = subject
-                self.pid_of[subject] = detail
+                self.connected(subject, detail)
             elif kind == "exited":
                 worker_id = self._worker_of.get(subject)
                 if worker_id is not None:
