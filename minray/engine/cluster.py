@@ -154,6 +154,10 @@ class ClusterEngine:
         """See the seam."""
         return self.core.events(cursor)
 
+    def events_ahead(self, cursor: int) -> tuple[int, int]:
+        """See the seam."""
+        return self.core.events_ahead(cursor)
+
     def all_events(self) -> EventPage:
         """Everything recorded, what workers keep included."""
         self.core.gather_events()

@@ -102,6 +102,9 @@ class Engine(Protocol):
     def events(self, cursor: int) -> EventPage:
         """What happened since `cursor` (0: the start)."""
 
+    def events_ahead(self, cursor: int) -> tuple[int, int]:
+        """(the cursor of this moment, about how many events lie between). Reads none of them."""
+
     def all_events(self) -> EventPage:
         """Everything recorded in all processes (waits shortly for them)."""
 

@@ -356,6 +356,10 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
             self.tell_node(EventsWanted())
         return self.recorder.read(cursor)
 
+    def events_ahead(self, cursor: int) -> tuple[int, int]:
+        """(the cursor of this moment, about how many events lie between): free of charge."""
+        return (0, 0) if self.recorder is None else self.recorder.ahead(cursor)
+
     def gather_events(self) -> None:
         """Wait shortly until the workers have shipped what they recorded (before a whole timeline)."""
         if self.recorder is None or not self.is_driver:

@@ -105,6 +105,13 @@ class Recorder:
         found = self._decode(entries[:taken], since, submitted)
         return ev.EventPage(tuple(found), upto << _BITS | (start + taken), max(0, base - at_log))
 
+    def ahead(self, cursor: int) -> tuple[int, int]:
+        """(the cursor of this moment, about how many events lie between). Decodes nothing."""
+        upto = self.next_number()
+        position = self._base + sum(map(len, self._old)) + len(self.log)
+        tasks = max(0, upto - (cursor >> _BITS))
+        return upto << _BITS | position, 3 * tasks + max(0, position - (cursor & _LOW))
+
     def _pending(self, since: int, upto: int) -> dict[int, Any]:
         """Tasks with numbers in [since, upto) that have no answer yet: (time, function, actor)."""
         table = self.table

@@ -57,8 +57,11 @@ def notebook(*cells: str) -> str:
 
 
 @contextmanager
-def lab(folder: Path, lesson: str = "") -> Iterator[str]:
-    """`minray lab` on `folder`. Yields its address, token included; ends the server and its kernels."""
+def lab(folder: Path, lesson: str = "", subshells: bool = True) -> Iterator[str]:
+    """`minray lab` on `folder`. Yields its address, token included; ends the server and its kernels.
+
+    Without `subshells`, a page's messages wait for the end of the cell, as with older kernels.
+    """
     with tempfile.TemporaryDirectory(prefix="minray-lab-") as private:
         # A user's own Jupyter settings, and the leftovers of other runs, stay out of it.
         environment = dict(os.environ)
@@ -70,9 +73,11 @@ def lab(folder: Path, lesson: str = "") -> Iterator[str]:
         ):
             environment[name] = os.path.join(private, name.lower())
         # All cells stay in the page, so that a test finds them; a reader's JupyterLab drops those out of sight.
-        settings = Path(environment["JUPYTERLAB_SETTINGS_DIR"], "@jupyterlab", "notebook-extension")
-        settings.mkdir(parents=True)
-        (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+        settings = Path(environment["JUPYTERLAB_SETTINGS_DIR"], "@jupyterlab")
+        _write(settings / "notebook-extension" / "tracker.jupyterlab-settings", {"windowingMode": "none"})
+        if not subshells:
+            kernels = settings / "apputils-extension" / "kernels-settings.jupyterlab-settings"
+            _write(kernels, {"commsOverSubshells": "disabled"})
         environment["IPYTHONDIR"] = os.path.join(private, "ipython")
         environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "widgets")])
         command = [
@@ -107,6 +112,11 @@ def lab(folder: Path, lesson: str = "") -> Iterator[str]:
                 server.wait()
             assert server.stdout is not None
             server.stdout.close()
+
+
+def _write(path: Path, settings: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings))
 
 
 def _address(server: subprocess.Popen[str]) -> str:
@@ -165,20 +175,24 @@ class Notebook:
 
     def run_cell(self, index: int) -> None:
         """Run one cell; returns as soon as it has begun."""
-        cell = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").nth(index)
-        cell.scroll_into_view_if_needed()
-        prompt = cell.locator(".jp-InputPrompt").first
+        from playwright.sync_api import Error
+
+        panel = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+        prompt = panel.locator(".jp-Cell").nth(index).locator(".jp-InputPrompt").first
         before = prompt.inner_text()
-        end = time.monotonic() + 20
-        while prompt.inner_text() == before and time.monotonic() < end:
-            # A page that is still settling may swallow the first click.
-            cell.locator(".jp-InputPrompt").first.click()
-            self.page.keyboard.press("Control+Enter")
-            for _ in range(20):
-                if prompt.inner_text() != before:
-                    return
-                self.page.wait_for_timeout(50)
-        assert prompt.inner_text() != before, f"cell {index} did not start"
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            # A page that is still settling replaces its cells, or swallows the first click.
+            try:
+                prompt.click(timeout=5_000)
+                self.page.keyboard.press("Control+Enter")
+                for _ in range(20):
+                    if prompt.inner_text() != before:
+                        return
+                    self.page.wait_for_timeout(50)
+            except Error:
+                self.page.wait_for_timeout(200)
+        raise AssertionError(f"cell {index} did not start")
 
     def status(self) -> str:
         """The kernel, as JupyterLab shows it: "idle" | "busy" | ..."""

@@ -126,6 +126,34 @@ def test_the_lessons_timeline_draws_while_the_cell_is_busy(
     page.screenshot(path=str(tmp_path / "lesson.png"))
 
 
+def test_where_the_kernel_cannot_hear_the_page_the_view_draws_all_the_same(
+    chromium: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "00_own").mkdir()
+    (tmp_path / "00_own" / "lesson.ipynb").write_text(notebook(*OWN))
+    with lab(tmp_path, "00", subshells=False) as address:
+        context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+        page = context.new_page()
+        own = Notebook.open(page, address)
+        own.run_cell(0)
+        own.wait_idle()
+        looks: list[dict[str, str]] = []
+        own.run_cell(1)
+        while own.is_running(1):
+            view = page.locator(".minray-timeline")
+            now = shown(view) if view.count() else {}
+            if own.is_running(1):
+                looks.append(now)
+            page.wait_for_timeout(100)
+        drawn = [look for look in looks if int(look.get("bars", 0)) > 0]
+        assert len({look["seq"] for look in drawn}) >= 2, looks
+        assert {look["mode"] for look in drawn} <= {"receive-only", "connecting"}
+        own.wait_idle()
+        eventually(page, lambda: shown(page.locator(".minray-timeline"))["finished"] == "8", "all in the end")
+        context.close()
+        end_kernels(address)
+
+
 def test_views_work_by_hand_and_by_keyboard(page: Any, address: str) -> None:
     own = open_own(page, address)
     for index in (0, 1):

@@ -46,9 +46,8 @@ _QUIET_S = 10.0  # in a notebook the thread ends after this long without news; t
 _CREDITS = 8  # frames on their way: at 20 Hz the browser pays four at a time
 _HISTORY_S = 3_600.0
 _EVENTS_MAX = 200_000
-_FAR_AHEAD = 1 << 62
-_RECENT = 300
-_FLOOD = 3_000  # entries: reading so many takes longer than a twentieth of a second
+_SHORT_PAST = 10_000  # events
+_FLOOD = 5_000  # events: reading so many takes about a twentieth of a second
 _FLOOD_PATIENCE_S = 3.0
 
 
@@ -57,6 +56,9 @@ class EventSource(Protocol):
 
     def events(self, cursor: int) -> EventPage:
         """The events after `cursor`."""
+
+    def events_ahead(self, cursor: int) -> tuple[int, int]:
+        """(the cursor of this moment, about how many events lie between)."""
 
 
 def current_engine() -> EventSource | None:
@@ -270,12 +272,9 @@ class TimelineView(PicturedWidget):
             engine = self._source
             if engine is None:
                 return False
-            try:
-                end = engine.events(_FAR_AHEAD).cursor
-            except Exception:  # it is being shut down; the next sample finds out
-                return False
+            end, waiting = engine.events_ahead(self._cursor)
             grows, self._last_end = end != self._last_end, end
-            if end >= _FAR_AHEAD or end - self._cursor < _FLOOD or not grows:
+            if waiting < _FLOOD or not grows:
                 self._flooded_since_s = 0.0
                 return False
             self._flooded_since_s = self._flooded_since_s or now_s
@@ -307,18 +306,13 @@ class TimelineView(PicturedWidget):
             return self._model.revision != before
 
     def _first_cursor(self, engine: EventSource | None) -> int:
-        """Where to begin to read. A runtime older than this view may have a long past: skip most of it.
-
-        The last few thousand entries are read for the names of tasks that are still on their way.
-        """
+        """Where to begin to read: a runtime older than this view may have a long past."""
         if engine is None or self._history or self._followed:
             return 0
         self._followed = True
-        try:
-            end = engine.events(_FAR_AHEAD).cursor
-        except Exception:  # it is being shut down just now
-            return 0
-        return max(0, end - _RECENT) if end < _FAR_AHEAD else 0
+        end, waiting = engine.events_ahead(0)
+        # A short past is read all the same, for the names of tasks that are still on their way.
+        return end if waiting > _SHORT_PAST else 0
 
     def _take(self, page: EventPage) -> None:
         self._cursor = page.cursor

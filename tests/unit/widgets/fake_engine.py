@@ -89,3 +89,9 @@ class FakeEngine:
         while upto < len(self._events) and self._events[upto].time_s <= now:
             upto += 1
         return EventPage(tuple(self._events[cursor:upto]), upto, 0)
+
+    def events_ahead(self, cursor: int) -> tuple[int, int]:
+        """(the cursor of this moment, how many events lie between)."""
+        now = self._clock()
+        end = sum(event.time_s <= now for event in self._events)
+        return end, end - cursor

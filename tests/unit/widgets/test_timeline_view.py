@@ -91,6 +91,9 @@ def test_an_engine_that_is_being_shut_down_does_not_end_the_view() -> None:
         def events(self, cursor: int) -> EventPage:
             raise RuntimeError("shut down")
 
+        def events_ahead(self, cursor: int) -> tuple[int, int]:
+            return 0, 0
+
     with TimelineView(engine=lambda: Closing()) as view:
         assert view.spans() == []
 
