@@ -26,7 +26,7 @@ Shape = tuple[tuple[str, int], ...]
 class Hello(NamedTuple):
     """Who connects. The receiver compares the token before it unpickles this."""
 
-    role: str  # "driver" | "worker" | "peer" (a client connecting to another client)
+    role: str  # "driver" | "worker", with "-ask" for its second connection | "peer" (client to client)
     worker_id: bytes
     pid: int
     address: str  # path of the socket on which this process listens for peers
@@ -273,9 +273,12 @@ class Ask(NamedTuple):
     "cluster_resources", None     -> dict[str, float]
     "available_resources", None   -> dict[str, float]
     "nodes", None                 -> list[dict] with Ray's keys (NodeID, Alive, Resources, ...)
-    "state", None                 -> dict: workers, leases, actors, demands (rows as dicts)
-    "store", None                 -> dict: capacity_bytes, granted_bytes, per client {worker_id: bytes}
-    "kv_put"/"kv_get"/"kv_del"/"kv_keys", ... -> the job-wide key-value table (bytes)
+    "state", None                 -> dict: workers, leases, actors, demands, jobs (rows as dicts)
+    "store", None                 -> dict: capacity_bytes, granted_bytes, clients {worker_id: bytes}
+    "kv_put", (key, value[, overwrite]) -> bool: the key is new; an existing one stays unless overwrite
+    "kv_get", key                 -> bytes | None
+    "kv_del", key                 -> bool: there was such a key
+    "kv_keys", prefix             -> list[bytes]
     """
 
     what: str
