@@ -67,11 +67,8 @@ def machine() -> dict[str, object]:
 def machine_line(standings: Sequence[Standing]) -> str:
     """The machine and the versions, in one line."""
     m = machine()
-    versions = ", ".join(
-        f"{s.contender.name} {s.version} (Python {s.python_version})"
-        for s in standings
-        if s.version and s.rounds
-    )
+    shown = [s for s in standings if s.version and s.contender.name not in (TRACED, UNTRACED)]
+    versions = ", ".join(f"{s.contender.name} {s.version} (Python {s.python_version})" for s in shown)
     return f"{m['processor']}, {m['cores']} cores, {m['memory_gb']} GB, Linux {m['kernel']}; {versions}"
 
 
