@@ -448,7 +448,7 @@ SVG(view.snapshot())
 # | the worker runs your function | `minray.worker.executor.Executor.run_queue` |
 # | the result comes back | `minray.worker.replies.Replies.on_reply` |
 # | `ray.get` wakes up | `minray.worker.waiting.Waiting.get` |
-# | a worker died: what was it doing? | `minray.worker.replies.Replies.on_peer_gone` |
+# | a worker died: what was it doing? | `minray.worker.deaths.Deaths.on_peer_gone` |
 # | the records behind the picture | `minray.base.events.TaskFinished` |
 # | "how many at the same time?" | `minray.grading.trace.max_overlap` |
 #

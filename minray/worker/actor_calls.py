@@ -48,7 +48,9 @@ _new = ObjectRef.__new__
 class ActorCalls:
     """One process's calls to one actor."""
 
-    def __init__(self, core: ActorSide, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int):
+    def __init__(
+        self, core: ActorSide, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int
+    ):
         self.core = core
         self.actor_id = actor_id
         self.class_name = class_name
@@ -213,12 +215,14 @@ class ActorSide(CoreState):
         """This process's record of the actor; asks the node about it at first."""
         calls = self.actors.get(actor_id)
         if calls is None:
-            calls = self.actors[actor_id] = ActorCalls(self, actor_id, class_name, max_task_retries, max_pending)
+            calls = self.actors[actor_id] = ActorCalls(
+                self, actor_id, class_name, max_task_retries, max_pending
+            )
         return calls
 
     def count_retry(self, number: int, name: str, reason: str) -> None:
         """Note one more attempt (see Replies)."""
-        self._count_retry(number, name, reason)  # type: ignore[attr-defined]
+        self._count_retry(number, name, reason)
 
     # ---------------------------------------------------------------- creation
     def create_actor(
@@ -252,7 +256,9 @@ class ActorSide(CoreState):
             probe.task = (number, "__init__", payload)
             self.table[number] = probe
             self.on_ready(probe, lambda: self._creation_failed(calls, probe))
-            self.when_ready(probe, payload, dependencies, lambda final: (self.table.pop(number, None), send(final)))
+            self.when_ready(
+                probe, payload, dependencies, lambda final: (self.table.pop(number, None), send(final))
+            )
         else:
             conflict = send(payload)
             if conflict:
@@ -267,7 +273,9 @@ class ActorSide(CoreState):
 
     def _creation_failed(self, calls: ActorCalls, probe: ObjectRef[Any]) -> None:
         """An argument of the constructor failed."""
-        calls.changed(ActorChanged(calls.actor_id, "dead", b"", "", 0, 0, "an argument failed", probe.v, False))
+        calls.changed(
+            ActorChanged(calls.actor_id, "dead", b"", "", 0, 0, "an argument failed", probe.v, False)
+        )
 
     def actor_out_of_scope(self, actor_id: bytes) -> None:
         """The last handle is gone. Calls already made still run: `Counter.remote().add.remote()`."""
@@ -365,7 +373,14 @@ class ActorSide(CoreState):
             self.fail_task(entry[1] if type(entry) is list else entry[0], calls.end_error())
 
     def _call_slowly(
-        self, calls: ActorCalls, ref: ObjectRef[Any], method: str, args: Any, kwargs: Any, returns: int, now: float
+        self,
+        calls: ActorCalls,
+        ref: ObjectRef[Any],
+        method: str,
+        args: Any,
+        kwargs: Any,
+        returns: int,
+        now: float,
     ) -> None:
         payload, dependencies, held = self.pack(args, kwargs, returns)
         self._register(ref, method, calls, payload, dependencies, held, returns, now)
@@ -417,8 +432,13 @@ class ActorSide(CoreState):
         if self.recorder is not None:
             self.recorder.record(
                 ev.ActorChangedState(
-                    _perf(), change.actor_id.hex(), calls.class_name, change.state, change.worker_id.hex(),
-                    change.pid, change.cause,
+                    _perf(),
+                    change.actor_id.hex(),
+                    calls.class_name,
+                    change.state,
+                    change.worker_id.hex(),
+                    change.pid,
+                    change.cause,
                 )
             )
 

@@ -116,7 +116,11 @@ class ActorHost:
         if isinstance(error, (ActorExit, AsyncioActorExit)):
             self.end("exit_actor() was called in the constructor")
         captured = capture(
-            f"{self.class_name}.__init__", error, os.getpid(), actor_id=self.actor_id.hex(), actor_repr=self.class_name
+            f"{self.class_name}.__init__",
+            error,
+            os.getpid(),
+            actor_id=self.actor_id.hex(),
+            actor_repr=self.class_name,
         )
         self.executor.output.flush()
         self.executor.output.ship(None)
@@ -277,5 +281,3 @@ def _has_async_method(cls: type) -> bool:
         inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
         for _, member in inspect.getmembers(cls, inspect.isfunction)
     )
-
-

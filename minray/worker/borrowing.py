@@ -187,7 +187,7 @@ class Borrowing(CoreState):
             if state == STORED:
                 stream, buffers, block, size = form
                 value = Stored(stream, buffers, block, (), size)
-            self._settle(ref, state, value)  # type: ignore[attr-defined]
+            self._settle(ref, state, value)
 
     def _owner_died(self, owner: bytes, refs: list[Any]) -> None:
         text = self.worker_end_text(owner)
@@ -195,7 +195,7 @@ class Borrowing(CoreState):
             ref.held = False
             if ref.st == PENDING:
                 error = OwnerDiedError(ref.hex(), text)
-                self._settle(ref, FAILED, dump_error(error))  # type: ignore[attr-defined]
+                self._settle(ref, FAILED, dump_error(error))
 
     # ---------------------------------------------------------------- the owner
     def on_borrow(self, peer: Peer, message: Any) -> None:
@@ -234,7 +234,7 @@ class Borrowing(CoreState):
         waiting, peer.fetching = peer.fetching, {}
         if waiting:
             refs = [ref for asked in waiting.values() for ref in asked]
-            self.when_cause_known(peer.worker_id, lambda: self._owner_died(peer.worker_id, refs))  # type: ignore[attr-defined]
+            self.when_cause_known(peer.worker_id, lambda: self._owner_died(peer.worker_id, refs))
         for token, anchor in list(self._anchors.items()):
             if token > 0 and anchor[1] is peer:
                 self.on_borrowed(peer, (BORROWED, token))
@@ -358,4 +358,3 @@ class Borrowing(CoreState):
         """(FREE, offsets): blocks of our slabs whose owner is done."""
         for offset in message[1]:
             self.store.arena.free(offset)
-

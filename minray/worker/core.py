@@ -45,8 +45,10 @@ from minray.serialization import values
 from minray.worker import object_ref, wire
 from minray.worker.actor_calls import ActorSide
 from minray.worker.borrowing import Borrowing
+from minray.worker.deaths import Deaths
 from minray.worker.functions import FunctionRecord
 from minray.worker.interrupts import interrupts
+from minray.worker.leasing import Leasing
 from minray.worker.peer import Peer
 from minray.worker.recorder import ForeignEvents, Recorder
 from minray.worker.replies import Replies
@@ -58,7 +60,7 @@ SHIP_EVENTS = 500  # in one message
 EVENTS_WAIT_S = 0.3
 
 
-class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
+class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Waiting):
     """One process's membership. Made by `join`."""
 
     def __init__(self, config: SessionConfig, worker_id: bytes, is_driver: bool) -> None:
@@ -134,7 +136,11 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
         # Goes with the arena and not at close(): a late writer must not meet its number in other use.
         weakref.finalize(arena, os.close, arena_fd).atexit = False
         self.store = StoreClient(
-            arena, self.worker_id, self.config.inline_limit_bytes, lambda: self.ask_node("store"), self._collect
+            arena,
+            self.worker_id,
+            self.config.inline_limit_bytes,
+            lambda: self.ask_node("store"),
+            self._collect,
         )
         values.list_envelope = _list_envelope
         object_ref.core = self
@@ -155,7 +161,9 @@ class CoreWorker(Submission, Replies, ActorSide, Borrowing, Waiting):
             else:
                 data = node.sock.recv(65536)
         except TimeoutError:
-            raise RaySystemError("the node process does not answer; see logs/node.log in the session folder") from None
+            raise RaySystemError(
+                "the node process does not answer; see logs/node.log in the session folder"
+            ) from None
         finally:
             node.sock.setblocking(False)
         if not data:
@@ -410,5 +418,3 @@ def _list_envelope(items: list[Any]) -> Any:
         if type(item) is not kind or item.owner != owner:
             return items
     return object_ref.RefListEnvelope(items)
-
-

@@ -236,7 +236,9 @@ class Executor:
         try:
             parts = list(value)
         except TypeError:
-            raise ValueError(f"The task returned {type(value).__name__}, but num_returns={returns}.") from None
+            raise ValueError(
+                f"The task returned {type(value).__name__}, but num_returns={returns}."
+            ) from None
         if len(parts) != returns:
             raise ValueError(f"The task returned {len(parts)} objects, but num_returns={returns}.")
         return MULTI, [self.seal_result(peer, part) for part in parts]
@@ -369,7 +371,9 @@ class Executor:
         if context is not None and not self._looks_again:
             self._looks_again = True
             # The same task as at the last look holds nothing back; what it prints past Python is still to come.
-            self.core.loop.call_later(LOOK_AGAIN_S if context is self._looked_at else TICK_S, self._look_again)
+            self.core.loop.call_later(
+                LOOK_AGAIN_S if context is self._looked_at else TICK_S, self._look_again
+            )
         self._looked_at = context
         peer = self.current_peer
         if peer is not None and context is not None and self.output.grown():
@@ -436,4 +440,3 @@ def show_gpus(gpu_ids: tuple[int, ...]) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpu_ids))
     elif "MINRAY_KEEP_CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-

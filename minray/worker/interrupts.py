@@ -22,7 +22,13 @@ import threading
 from types import FrameType
 from typing import Any
 
-_RUNTIME = ("minray.worker.", "minray.rpc.", "minray.object_store.", "minray.engine.", "minray.serialization.")
+_RUNTIME = (
+    "minray.worker.",
+    "minray.rpc.",
+    "minray.object_store.",
+    "minray.engine.",
+    "minray.serialization.",
+)
 
 
 class Interrupts:

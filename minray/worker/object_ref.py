@@ -71,7 +71,9 @@ class ObjectRef(Generic[T]):
         return ids.OBJECT_ID_BYTES
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, ObjectRef) and other.n == self.n and other.owner == self.owner)
+        return self is other or (
+            isinstance(other, ObjectRef) and other.n == self.n and other.owner == self.owner
+        )
 
     def __hash__(self) -> int:
         return hash((self.n, self.owner))

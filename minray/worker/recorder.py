@@ -126,7 +126,9 @@ class Recorder:
                 pending[number] = (ref.t, ref.task[1], ref.v)
         return pending
 
-    def _decode(self, entries: list[tuple[Any, ...]], since: int, submitted: dict[int, Any]) -> list[ev.Event]:
+    def _decode(
+        self, entries: list[tuple[Any, ...]], since: int, submitted: dict[int, Any]
+    ) -> list[ev.Event]:
         found: list[ev.Event] = []
         if len(self._names) > 400_000:
             self._names.clear()
@@ -157,7 +159,9 @@ class Recorder:
         index = bisect.bisect_right(self._parents, number, key=lambda pair: pair[0])
         return self._parents[index - 1][1] if index else ""
 
-    def _dispatched(self, entry: tuple[Any, ...], since: int, submitted: dict[int, Any], found: list[ev.Event]) -> None:
+    def _dispatched(
+        self, entry: tuple[Any, ...], since: int, submitted: dict[int, Any], found: list[ev.Event]
+    ) -> None:
         _, now, numbers, worker_id, pid, attempts, functions, actor = entry
         worker = worker_id.hex()
         for index, number in enumerate(numbers):

@@ -147,7 +147,11 @@ class StoreClient:
 
     def _who(self, worker: Any) -> str:
         worker_id = worker if isinstance(worker, bytes) else bytes.fromhex(str(worker))
-        return f"this process (pid {os.getpid()})" if worker_id == self.worker_id else f"worker {worker_id.hex()[:8]}"
+        return (
+            f"this process (pid {os.getpid()})"
+            if worker_id == self.worker_id
+            else f"worker {worker_id.hex()[:8]}"
+        )
 
     def keep(self, parts: tuple[Any, ...], refs: Sequence[Any], on_end: Callable[[Any], None]) -> Stored:
         """The owner's record of sealed parts."""

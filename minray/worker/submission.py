@@ -52,12 +52,16 @@ class Submission(CoreState):
 
     def _max_leases(self, shape: Shape) -> int:
         limits = [
-            int(self.cluster_resources.get(name, 0.0) * 10_000 // amount) for name, amount in shape if amount > 0
+            int(self.cluster_resources.get(name, 0.0) * 10_000 // amount)
+            for name, amount in shape
+            if amount > 0
         ]
         return max(1, min(limits)) if limits else 64
 
     # ---------------------------------------------------------------- submit
-    def submit(self, record: FunctionRecord, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> ObjectRef[Any]:
+    def submit(
+        self, record: FunctionRecord, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> ObjectRef[Any]:
         """Queue one task with one return value. Returns its reference at once."""
         payload: Any = args
         if kwargs or record.returns != 1:
@@ -102,7 +106,12 @@ class Submission(CoreState):
         return ref
 
     def _submit_slowly(
-        self, ref: ObjectRef[Any], record: FunctionRecord, args: tuple[Any, ...], kwargs: dict[str, Any], now: float
+        self,
+        ref: ObjectRef[Any],
+        record: FunctionRecord,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        now: float,
     ) -> ObjectRef[Any]:
         payload, dependencies, held = self.pack(args, kwargs, record.returns)
         self._register(ref, record.number, None, payload, dependencies, held, record.returns, now)
@@ -152,7 +161,10 @@ class Submission(CoreState):
             return ref
         if returns == 0:
             return None
-        return [ref, *self.handing_out.pop(ref.n, ())]  # `multi` may be done with it: answers can be that fast
+        return [
+            ref,
+            *self.handing_out.pop(ref.n, ()),
+        ]  # `multi` may be done with it: answers can be that fast
 
     # ---------------------------------------------------------------- arguments
     def pack(
@@ -189,7 +201,9 @@ class Submission(CoreState):
         ref.st = STORED
         return ref
 
-    def when_ready(self, ref: ObjectRef[Any], payload: Any, dependencies: list[ObjectRef[Any]], send: Any) -> None:
+    def when_ready(
+        self, ref: ObjectRef[Any], payload: Any, dependencies: list[ObjectRef[Any]], send: Any
+    ) -> None:
         """Call `send(payload)` once all dependencies are ready, with their values in its slots."""
         if not dependencies:
             send(payload)
@@ -343,14 +357,29 @@ class Submission(CoreState):
             numbers = array("q", [task[0] for task in batch])  # no container of containers: see the recorder
             called = next(iter(functions)) if len(functions) == 1 else [task[1] for task in batch]
             log = recorder.log
-            log.append((DISPATCH, _perf(), numbers, peer.worker_id, peer.pid, self.attempts_of(numbers), called, actor))
+            log.append(
+                (
+                    DISPATCH,
+                    _perf(),
+                    numbers,
+                    peer.worker_id,
+                    peer.pid,
+                    self.attempts_of(numbers),
+                    called,
+                    actor,
+                )
+            )
             if len(log) > CHUNK:
                 recorder.roll()
 
     def attempts_of(self, numbers: Any) -> dict[int, int]:
         """The attempts so far of those of `numbers` that were tried before."""
         attempts = self.attempts
-        return {number: attempts[number] for number in numbers if number in attempts} if attempts else _NO_ATTEMPTS
+        return (
+            {number: attempts[number] for number in numbers if number in attempts}
+            if attempts
+            else _NO_ATTEMPTS
+        )
 
     def note_parent(self, number: int) -> None:
         """In a worker: which task submits?"""

@@ -32,7 +32,7 @@ class TaskContext:
 
     @property
     def name(self) -> str:
-        """"f" or "Counter.add"."""
+        """ "f" or "Counter.add"."""
         if self.actor is not None:
             return f"{self.actor.class_name}.{self.function}"
         return str(self.peer.names.get(self.function, self.function))
@@ -50,7 +50,9 @@ class _Running(threading.local):
 
 
 running = _Running()
-running_async: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("minray_task", default=None)
+running_async: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar(
+    "minray_task", default=None
+)
 
 
 def current_task() -> TaskContext | None:

@@ -50,7 +50,9 @@ class Waiting(CoreState):
         if state == STORED:
             self.adopt(form, refs, ref)
             if self.recorder is not None and form[2] is not None:
-                self.recorder.record(ev.ObjectPut(_perf(), ref.hex(), form[3], "shared", self.worker_id.hex()))
+                self.recorder.record(
+                    ev.ObjectPut(_perf(), ref.hex(), form[3], "shared", self.worker_id.hex())
+                )
                 self.recorder.roll()
         else:
             ref.v = form
@@ -140,7 +142,7 @@ class Waiting(CoreState):
             ready = sum(1 for ref in refs if ref.st != PENDING)
         self.flush_all()
         if any(type(ref) is BorrowedRef for ref in refs):
-            self.fetch_all(refs)  # type: ignore[attr-defined]
+            self.fetch_all(refs)
         blocked = self._block()
         try:
             for ref in reversed(refs):
@@ -214,7 +216,7 @@ class Waiting(CoreState):
             return ready, _others(refs, ready)
         self.flush_all()
         if any(type(ref) is BorrowedRef for ref in refs):
-            self.fetch_all(refs)  # type: ignore[attr-defined]
+            self.fetch_all(refs)
         blocked = self._block() if timeout_s is None or timeout_s > 0 else False
         try:
             while True:

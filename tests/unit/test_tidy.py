@@ -26,7 +26,6 @@ EMPTY_NAMES = {"utils", "helpers", "helper", "manager", "misc", "common", "stuff
 LONG_MODULES: dict[str, str] = {
     "minray/base/errors.py": "one table of every error that users see: how each is built, read and pickled",
     "minray/bench/workload.py": "a program that runs by path in a peer's environment: it may import no neighbour",
-    "minray/worker/replies.py": "all that comes back to an owner changes the same tables under the same lock",
 }
 
 # The public names of `import minray as ray`. A change here is a change for users: CHANGELOG.md says so.
