@@ -59,16 +59,18 @@ class WorkerOutput:
             return
         task = running if running is not None else current_task()
         label = task.label if task is not None else self.label
-        while os.fstat(1).st_size > self._shipped:
-            with self._lock:
+        if os.fstat(1).st_size <= self._shipped:
+            return
+        with self._lock:  # forwarded inside it: the pump and the main thread must not change places
+            while os.fstat(1).st_size > self._shipped:
                 data = os.pread(self._fd, SHIP_BYTES_MAX, self._shipped)
                 if running is not None or len(data) == SHIP_BYTES_MAX:
                     data = data[: data.rfind(b"\n") + 1] or (data if len(data) == SHIP_BYTES_MAX else b"")
                 if not data:
                     return
                 self._shipped += len(data)
-            lines = tuple(data.decode("utf-8", "replace").split("\n"))
-            self.forward(LogLines(label, os.getpid(), False, lines if lines[-1] else lines[:-1]), peer)
+                lines = tuple(data.decode("utf-8", "replace").split("\n"))
+                self.forward(LogLines(label, os.getpid(), False, lines if lines[-1] else lines[:-1]), peer)
 
     def forward(self, message: LogLines, peer: Peer | None) -> None:
         """Pass lines on towards the driver."""
