@@ -38,6 +38,7 @@ _HOMES = {
     "TaskID": "minray.base.ids",
     "JobID": "minray.base.ids",
 }
+_ELSEWHERE = ("cloudpickle",)  # Ray offers it under its own name
 _MODULES = ("actor", "exceptions", "util", "testing", "widgets", "as_ray", "grading")
 _NOT_YET = frozenset(
     "ObjectRefGenerator autoscaler cancel cluster_utils dag dashboard data job_submission rllib runtime_env serve "
@@ -101,6 +102,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(home), name)
     elif name in _MODULES:
         value = importlib.import_module(f"minray.{name}")
+    elif name in _ELSEWHERE:
+        value = importlib.import_module(name)
     else:
         later = f": Ray's `{name}` is not part of this version of minray" if name in _NOT_YET else ""
         raise AttributeError(f"module 'minray' has no attribute {name!r}{later}")

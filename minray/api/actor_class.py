@@ -20,6 +20,7 @@ from minray.api.teaching import warn_large_code
 from minray.base import ids
 from minray.engine.seam import ActorSpec, slot
 from minray.serialization import functions as code
+from minray.serialization.environment import actor_code
 
 METHOD_OPTIONS = "__minray_method_options__"
 _SPECIAL = ("__ray_ready__", "__ray_terminate__", "__ray_call__")
@@ -231,7 +232,7 @@ class ActorClass:
         check_wishes(options, engine)
         if not self._blob or self._epoch != code.epoch:
             self._epoch = code.epoch
-            self._blob = code.dump_code(self._cls)
+            self._blob = code.dump_code(actor_code(self._cls, options.runtime_env))
             warn_large_code(f"The actor class {self._cls.__name__}", len(self._blob))
         info = self._handle_info()
         spec = ActorSpec(

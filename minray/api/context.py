@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from minray.api.init import auto_init
+from minray.base import ids
 from minray.base.errors import RaySystemError
 from minray.engine.seam import RunningTask, slot
 from minray.record.timeline import chrome_trace
@@ -92,6 +93,41 @@ class RuntimeContext:
             raise RuntimeError("current_actor is known once the constructor has returned; or name the actor.")
         info = make_actor_class(type(instance), {})._handle_info()
         return ActorHandle(bytes.fromhex(now.actor_id), info, None)
+
+    @property
+    def job_id(self) -> ids.JobID:
+        """The job's id as an object."""
+        return ids.JobID(bytes.fromhex(self.get_job_id()))
+
+    @property
+    def node_id(self) -> ids.NodeID:
+        """The node's id as an object."""
+        return ids.NodeID(bytes.fromhex(self.get_node_id()))
+
+    @property
+    def task_id(self) -> ids.TaskID | None:
+        """The running task's id as an object, None in the driver."""
+        found = self.get_task_id()
+        return ids.TaskID(bytes.fromhex(found)) if found else None
+
+    @property
+    def actor_id(self) -> ids.ActorID | None:
+        """The running actor's id as an object, None outside actors."""
+        found = self.get_actor_id()
+        return ids.ActorID(bytes.fromhex(found)) if found else None
+
+    def get_placement_group_id(self) -> str | None:
+        """None: nothing runs in a placement group in this version."""
+        return None
+
+    def get_node_labels(self) -> dict[str, str]:
+        """The labels of this node."""
+        mine = self.get_node_id()
+        return next((dict(node["Labels"]) for node in self._engine.ask("nodes") if node["NodeID"] == mine), {})
+
+    def get_session_name(self) -> str:
+        """The last part of the session folder's path."""
+        return os.path.basename(str(self._engine.core.config.session_dir))
 
     @property
     def gcs_address(self) -> str:

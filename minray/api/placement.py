@@ -20,10 +20,11 @@ def check_wishes(options: TaskOptions | ActorOptions, engine: Any) -> None:
 
     Raises: TaskUnschedulableError or ActorUnschedulableError with the reason.
     """
-    if options.runtime_env:
+    ungranted = [key for key in options.runtime_env or () if key not in ("env_vars", "config")]
+    if ungranted:
         warnings.warn(
-            f"runtime_env={dict(options.runtime_env)!r} of a single task or actor is not applied in this version "
-            "of minray: it runs in the environment of the driver. init(runtime_env={'env_vars': ...}) sets variables.",
+            f"runtime_env: {', '.join(ungranted)} of a single task or actor is not applied in this version of "
+            "minray; it runs with the packages and in the folder of the driver. env_vars are applied.",
             RuntimeWarning,
             stacklevel=4,
         )

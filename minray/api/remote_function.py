@@ -18,6 +18,7 @@ from minray.api.placement import check_wishes
 from minray.api.teaching import warn_large_code
 from minray.engine.seam import FunctionSpec, slot
 from minray.serialization import functions as code
+from minray.serialization.environment import task_code
 
 
 class RemoteFunction:
@@ -70,9 +71,14 @@ class RemoteFunction:
             engine = auto_init()
         if not self._blob or self._epoch != code.epoch:
             self._epoch = code.epoch
-            self._blob = code.dump_code(self._function)
+            self._blob = code.dump_code(task_code(self._function, self._options.runtime_env))
             warn_large_code(f"The remote function {self._name}", len(self._blob))
         options = self._options
+        if options.num_returns == 1 and inspect.isgeneratorfunction(self._function):
+            raise ValueError(
+                f"{self._name} is a generator: generator tasks (num_returns='streaming') are not in this version "
+                "of minray; return a list, or say num_returns= as a number when it is known."
+            )
         if not isinstance(options.num_returns, int):
             raise ValueError(
                 f"num_returns={options.num_returns!r}: generator tasks are not in this version of minray; "

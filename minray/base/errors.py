@@ -159,10 +159,11 @@ class RayTaskError(RayError):
         """This error as an instance of the cause's class too: what `get` raises.
 
         Attributes and `args` are the cause's. Where no such class can exist (a final class, an odd
-        metaclass or `__new__`, a `KeyboardInterrupt`), the plain error is returned.
+        metaclass or `__new__`) or should (a `KeyboardInterrupt` or `SystemExit` ends programs), the plain
+        error is returned.
         """
         cause = self.cause
-        if isinstance(self, type(cause)) or not isinstance(cause, Exception):
+        if isinstance(self, type(cause)) or isinstance(cause, (KeyboardInterrupt, SystemExit)):
             return self
         dual_type = _dual_type(type(cause))
         if dual_type is None:
@@ -223,7 +224,7 @@ class _Dual:
         return getattr(cause, name)
 
 
-def _dual_type(cause_type: type[Exception]) -> type[RayTaskError] | None:
+def _dual_type(cause_type: type[BaseException]) -> type[RayTaskError] | None:
     """The class that is RayTaskError and `cause_type` at once; None where Python allows no such class."""
     if cause_type in _dual_types:
         return _dual_types[cause_type]

@@ -96,6 +96,9 @@ class Zygote:
         if config.sys_path:
             sys.path[:] = config.sys_path
         sys.argv = [config.main_path]  # not ours: libraries look for options there
+        # A task has one CPU unless it asks for more: numpy's and torch's threads of all workers would fight for
+        # the cores. Libraries read this when they are first imported; a program that sets it itself wins.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         for name in ("cloudpickle", *config.preload, self.entry.partition(":")[0]):
             try:
                 importlib.import_module(name)
