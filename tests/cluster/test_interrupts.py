@@ -32,6 +32,8 @@ def stop(*_):
     stopping = True
 signal.signal(signal.SIGTERM, stop)
 
+import warnings
+warnings.filterwarnings("ignore", "[0-9,]+ tasks of double")  # true, and meant: tiny tasks, many of them
 import minray as ray
 from minray.engine.seam import current
 
@@ -159,7 +161,7 @@ def test_a_thousand_interrupts_at_random_instants_lose_nothing(tmp_path: Path) -
     assert int(out.split("DONE")[1]) > 100  # many of them struck inside a call of minray's
 
 
-_BLOCKED = '''
+_BLOCKED = """
 import os, signal, sys, time
 import minray as ray
 ray.init(num_cpus=1)
@@ -198,7 +200,7 @@ assert ray.get(ray.put(5)) == 5
 assert ray.get(ray.remote(num_cpus=0)(lambda: 7).remote()) == 7
 ray.shutdown()
 print("DONE", flush=True)
-'''
+"""
 
 
 @pytest.mark.parametrize("what", ["get", "list", "timeout", "wait", "actor", "future"])
@@ -212,7 +214,7 @@ def test_ctrl_c_of_the_whole_group_ends_a_blocked_call_and_no_worker(tmp_path: P
     assert (code, err, out.split()) == (0, "", ["DONE"])
 
 
-_IN_DEL = '''
+_IN_DEL = """
 import gc, os, signal, sys, threading, time
 import minray as ray
 from minray.worker import object_ref
@@ -245,7 +247,7 @@ try:
 except KeyboardInterrupt:
     print("ECHO", flush=True)
 ray.shutdown()
-'''
+"""
 
 
 @pytest.mark.parametrize("reader", ["pump", "other leader", "nobody yet"])
@@ -256,7 +258,7 @@ def test_an_interrupt_noted_where_nobody_raises_it_arrives_all_the_same(tmp_path
     assert out.splitlines() == ["INTERRUPTED"] * 3 + ["QUIET False"]
 
 
-_IN_THREADS = '''
+_IN_THREADS = """
 import signal, sys, threading, time
 import minray as ray
 ray.init(num_cpus=2)
@@ -287,7 +289,7 @@ for thread in threads:
 assert results.count([]) == 3 and results.count(0.2) == 3, results
 ray.shutdown()
 print("DONE", flush=True)
-'''
+"""
 
 
 def test_only_the_main_thread_is_interrupted(tmp_path: Path) -> None:
