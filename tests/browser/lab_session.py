@@ -185,6 +185,7 @@ class Notebook:
             # A page that is still settling replaces its cells, or swallows the first click.
             try:
                 prompt.click(timeout=5_000)
+                self.page.keyboard.press("Escape")
                 self.page.keyboard.press("Control+Enter")
                 for _ in range(20):
                     if prompt.inner_text() != before:
@@ -192,7 +193,9 @@ class Notebook:
                     self.page.wait_for_timeout(50)
             except Error:
                 self.page.wait_for_timeout(200)
-        raise AssertionError(f"cell {index} did not start")
+        picture = os.path.join(tempfile.gettempdir(), "minray-browser-stuck.png")
+        self.page.screenshot(path=picture)
+        raise AssertionError(f"cell {index} did not start; the page: {picture}")
 
     def status(self) -> str:
         """The kernel, as JupyterLab shows it: "idle" | "busy" | ..."""

@@ -57,8 +57,9 @@ def address(folder: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def chromium() -> Iterator[Any]:
+    """A browser of its own for each test: it starts helper processes whenever it likes, which then count as left."""
     with browser() as running:
         yield running
 

@@ -24,6 +24,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -99,34 +100,21 @@ class TimelineView(PicturedWidget):
     ) -> None:
         self._lock = threading.RLock()  # the model, the cursor and the events
         self._send_lock = threading.Lock()  # one frame after the other
-        origin_s = time.perf_counter() - (_HISTORY_S if history else 0.0)
-        self._model = TimelineModel(origin_s, max_tasks, filter)
-        self._events: deque[Event] = deque(maxlen=_EVENTS_MAX)
         self._find_engine = engine
-        self._source: EventSource | None = None
-        self._cursor = 0
         self._history = history
-        self._last_end = 0
-        self._flooded_since_s = 0.0
-        self._followed = False  # has a runtime been found already?
+        self._window = partial(TimelineModel, max_tasks=max_tasks, accept=filter)
+        self._begin_window()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._hidden = False
         self._mode = "connecting"
         self._credits = _CREDITS
         self._seq = 0
-        self._sent_revision = -1
         self._sent_at_s = 0.0
         self._shell = shell()
         super().__init__(key=uuid.uuid4().hex)
         self.on_msg(self._heard)
-        self._status = "live"  # then "done" or "closed"
-        if self._shell is not None:
-            self._shell.events.register("pre_run_cell", self._cell_began)
-            self._shell.events.register("post_run_cell", self._cell_ended)
-            self._model.mark(time.perf_counter(), f"cell {self._shell.execution_count}")
-        self._sample()  # now, not when the thread gets to it: this finds the place where reading begins
-        self._ensure_thread()
+        self._go_live()
 
     # --- for readers ------------------------------------------------------------------------------
     @property
@@ -166,9 +154,15 @@ class TimelineView(PicturedWidget):
     def close(self) -> None:
         """Stop watching and remove the widget from the page."""
         self._stop("closed")
+        self._status = "closed"
         super().close()
 
     def __enter__(self) -> Self:
+        if self._status == "closed":
+            raise RuntimeError("this view was closed: make a new one")
+        if self._status == "done":  # the cell was run again: the view shows the new run
+            self._begin_window()
+            self._go_live()
         if self._shell is not None and not self._display_ids:
             self._ipython_display_()
         self._ensure_thread()
@@ -180,6 +174,26 @@ class TimelineView(PicturedWidget):
         self._sample()
         self._stop("done")
         self.store_picture()
+
+    def _begin_window(self) -> None:
+        with self._lock:
+            self._model = self._window(time.perf_counter() - (_HISTORY_S if self._history else 0.0))
+            self._events: deque[Event] = deque(maxlen=_EVENTS_MAX)
+            self._source: EventSource | None = None
+            self._cursor = 0
+            self._followed = False  # has a runtime been found already?
+            self._sent_revision = -1
+            self._last_end = 0
+            self._flooded_since_s = 0.0
+
+    def _go_live(self) -> None:
+        self._status = "live"  # then "done" or "closed"
+        if self._shell is not None:
+            self._shell.events.register("pre_run_cell", self._cell_began)
+            self._shell.events.register("post_run_cell", self._cell_ended)
+            self._model.mark(time.perf_counter(), f"cell {self._shell.execution_count}")
+        self._sample()  # now, not when the thread gets to it: this finds the place where reading begins
+        self._ensure_thread()
 
     # --- what the notebook does -------------------------------------------------------------------
     def _cell_began(self, info: Any = None) -> None:

@@ -66,6 +66,20 @@ def test_leaving_the_block_ends_the_window_and_the_thread(past: FakeEngine) -> N
     assert seen and past.polls == polls and threads() == []
 
 
+def test_a_block_run_again_shows_the_new_run_only() -> None:
+    engines = [FakeEngine(script(tasks=5, begin_s=time.perf_counter() + 1), clock=lambda: 1e12)]
+    view = TimelineView(engine=lambda: engines[0])
+    with view:
+        pass
+    engines[0] = FakeEngine(script(tasks=3, begin_s=time.perf_counter() + 1), clock=lambda: 1e12)
+    with view:
+        assert threads() == ["minray-timeline"]
+    assert len(view.spans()) == 3 and threads() == []
+    view.close()
+    with pytest.raises(RuntimeError, match="was closed"), view:
+        pass
+
+
 def test_closing_ends_the_thread(watched: TimelineView) -> None:
     assert threads() == ["minray-timeline"]
     watched.close()
