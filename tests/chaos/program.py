@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Program:
     """A Python program in a process group of its own; its stdout is read line by line."""
 
-    def __init__(self, path: Path, source: str, *args: str, flags: tuple[str, ...] = (), **variables: str) -> None:
+    def __init__(
+        self, path: Path, source: str, *args: str, flags: tuple[str, ...] = (), **variables: str
+    ) -> None:
         path.write_text(textwrap.dedent(source))
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
         self.process = subprocess.Popen(
@@ -44,7 +46,9 @@ class Program:
             alarm.cancel()
         self.process.wait()
         assert self.process.stderr is not None
-        raise AssertionError(f"no line {starting!r}; it ended with {self.process.returncode}: {self.process.stderr.read()}")
+        raise AssertionError(
+            f"no line {starting!r}; it ended with {self.process.returncode}: {self.process.stderr.read()}"
+        )
 
     def signal(self, number: int = signal.SIGINT, group: bool = False) -> None:
         if group:
