@@ -203,6 +203,8 @@ class TimelineView(PicturedWidget):
         self._ensure_thread()
 
     def _cell_ended(self, result: Any = None) -> None:
+        if self._hidden:
+            return  # its output is gone: a cell that is run ten times leaves ten views behind
         self.refresh()
         self.store_picture()
         if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):

@@ -125,8 +125,10 @@ def test_an_interrupted_cell_ends_the_thread_and_the_next_cell_starts_it(watched
 def test_a_view_that_nobody_looks_at_does_not_sample(watched: TimelineView) -> None:
     watched._end_thread()
     watched._heard(None, {"kind": "hidden"}, [])
+    before = watched._seq
     watched._cell_began()
-    assert threads() == []
+    watched._cell_ended()
+    assert threads() == [] and watched._seq == before
     watched._heard(None, {"kind": "shown"}, [])
     assert threads() == ["minray-timeline"]
 
