@@ -154,12 +154,16 @@ def test_actors_that_may_restart_answer_every_call(cluster_of: Callable[..., Any
             refs = [actor.say.remote(x) for x in range(100) for actor in actors]
             assert ray.get(refs, timeout=60) == [x for x in range(100) for _ in actors]
             box = ray.put(np.ones(30_000))
-            assert [float(v.sum()) for v in ray.get([actor.say.remote(box) for actor in actors], timeout=60)] == [30_000.0] * 3
+            assert [
+                float(v.sum()) for v in ray.get([actor.say.remote(box) for actor in actors], timeout=60)
+            ] == [30_000.0] * 3
             del box, refs
     _all_is_well_again(ray)
 
 
-def test_calls_without_retries_are_answered_or_fail_and_run_at_most_once(cluster_of: Callable[..., Any], tmp_path: Any) -> None:
+def test_calls_without_retries_are_answered_or_fail_and_run_at_most_once(
+    cluster_of: Callable[..., Any], tmp_path: Any
+) -> None:
     ray = cluster_of(num_cpus=3)
     dice = random.Random(random.randrange(10**9))
 
@@ -173,7 +177,9 @@ def test_calls_without_retries_are_answered_or_fail_and_run_at_most_once(cluster
     ended = time.monotonic() + SECONDS
     with _Killer(dice) as killer:
         while time.monotonic() < ended or killer.kills < 5:
-            refs = {str(tmp_path / f"{made + i}"): once.remote(str(tmp_path / f"{made + i}")) for i in range(100)}
+            refs = {
+                str(tmp_path / f"{made + i}"): once.remote(str(tmp_path / f"{made + i}")) for i in range(100)
+            }
             made += 100
             for path, ref in refs.items():
                 try:

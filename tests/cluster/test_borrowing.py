@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import minray as ray
 from minray.engine.seam import current
@@ -64,15 +70,19 @@ class _Holder:
     def live(self) -> tuple[Any, ...]:
         """What is still alive here, for whom: all of it empty when nothing is."""
         core = current().core
-        holds = {peer.pid: {n: hold[1] for n, hold in peer.holds.items()} for peer in core.peers.values() if peer.holds}
+        holds = {
+            peer.pid: {n: hold[1] for n, hold in peer.holds.items()}
+            for peer in core.peers.values()
+            if peer.holds
+        }
         return core.store.arena.live_bytes(), holds, list(core.table), len(core._anchors), len(core._kept)
 
 
 @pytest.fixture
-def holders() -> Iterator[list[Any]]:
+def holders() -> list[Any]:
     holder = ray.remote(_Holder)
     found = [holder.remote() for _ in range(2)]
-    yield found
+    return found
 
 
 def _array(number: float) -> Any:
@@ -107,7 +117,9 @@ def _nothing_left(*actors: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------- one drop
-@pytest.mark.parametrize("wrap", [lambda r: [r], lambda r: {"k": [r]}, lambda r: ([[{"a": (r,)}]],)], ids=["list", "dict", "deep"])
+@pytest.mark.parametrize(
+    "wrap", [lambda r: [r], lambda r: {"k": [r]}, lambda r: ([[{"a": (r,)}]],)], ids=["list", "dict", "deep"]
+)
 def test_a_reference_kept_in_a_container_outlives_its_owners_handle(holders: list[Any], wrap: Any) -> None:
     holder, _ = holders
     ref = _array(3.0)
@@ -130,7 +142,9 @@ def test_an_array_argument_kept_by_an_actor_stays_as_it_was(holders: list[Any]) 
     _churn()
     assert ray.get([holder.sum.remote("ref"), holder.sum.remote("value")]) == [3.0, 4.0]
     assert ray.get([third.sum.remote(0), third.sum.remote(1)]) == [5.0, 6.0]
-    ray.get([holder.drop.remote("ref"), holder.drop.remote("value"), third.drop.remote(0), third.drop.remote(1)])
+    ray.get(
+        [holder.drop.remote("ref"), holder.drop.remote("value"), third.drop.remote(0), third.drop.remote(1)]
+    )
     _nothing_left(holder, other, third)
 
 
@@ -205,14 +219,15 @@ def test_references_returned_by_tasks_and_nested_tasks_can_be_read(holders: list
 
 
 def test_a_reference_in_a_closure_lives_with_the_function() -> None:
-    ref = _array(9.0)
+    def reader(ref: Any) -> Any:
+        @ray.remote
+        def read() -> float:
+            return float(ray.get(ref)[0])
 
-    @ray.remote
-    def read() -> float:
-        return float(ray.get(ref)[0])
+        return read
 
+    read = reader(_array(9.0))
     assert ray.get(read.remote()) == 9.0
-    del ref
     gc.collect()
     _churn()
     assert ray.get([read.remote() for _ in range(4)]) == [9.0] * 4
@@ -318,9 +333,9 @@ class _References(RuleBasedStateMachine):
     def teardown(self) -> None:
         for number in self.here:
             assert (ray.get(self.here[number], timeout=30) == number).all()
-        for (which, number) in self.there:
+        for which, number in self.there:
             assert ray.get(self.actors[which].sum.remote(number), timeout=30) == number
-        for (which, number) in self.there:
+        for which, number in self.there:
             self.actors[which].drop.remote(number)
         self.here.clear()
         self.views.clear()

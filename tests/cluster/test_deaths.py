@@ -148,7 +148,12 @@ def test_objects_of_a_dead_owner_are_errors_and_its_views_stay_whole(cluster_of:
             def never() -> None:
                 time.sleep(600)
 
-            self.kept = [ray.put(5), never.remote(), ray.put(np.ones(200_000)), ray.put(np.full(200_000, 7.0))]
+            self.kept = [
+                ray.put(5),
+                never.remote(),
+                ray.put(np.ones(200_000)),
+                ray.put(np.full(200_000, 7.0)),
+            ]
             return self.kept
 
         def pid(self) -> int:

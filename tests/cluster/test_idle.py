@@ -82,7 +82,9 @@ def test_workers_idle_for_long_are_given_back_and_come_again(
     import minray.api.init as init
 
     whole = init.SessionConfig
-    monkeypatch.setattr(init, "SessionConfig", lambda **options: dataclasses.replace(whole(**options), idle_worker_s=0.3))
+    monkeypatch.setattr(
+        init, "SessionConfig", lambda **options: dataclasses.replace(whole(**options), idle_worker_s=0.3)
+    )
     ray = cluster_of(num_cpus=2)
 
     @ray.remote

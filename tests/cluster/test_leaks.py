@@ -45,7 +45,9 @@ def _until(what: Callable[[], Any], within_s: float = 20.0) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
-def test_memory_is_flat_after_many_tasks_and_calls(monkeypatch: pytest.MonkeyPatch, cluster_of: Callable[..., Any]) -> None:
+def test_memory_is_flat_after_many_tasks_and_calls(
+    monkeypatch: pytest.MonkeyPatch, cluster_of: Callable[..., Any]
+) -> None:
     monkeypatch.setenv("MINRAY_TRACING", "0")  # the event log is bounded, but fills for longer than this
     ray = cluster_of(num_cpus=2)
 
@@ -89,7 +91,16 @@ def test_memory_is_flat_after_many_tasks_and_calls(monkeypatch: pytest.MonkeyPat
     assert len(growth) >= 4
     assert max(growth.values()) < 4_000, growth  # kB; 120,000 calls that kept 40 bytes each would be more
     core = current().core
-    for table in (core.table, core.held, core.multi, core.handing_out, core.attempts, core.errors, core._anchors, core._kept):
+    for table in (
+        core.table,
+        core.held,
+        core.multi,
+        core.handing_out,
+        core.attempts,
+        core.errors,
+        core._anchors,
+        core._kept,
+    ):
         assert not table
 
 

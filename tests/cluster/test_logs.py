@@ -176,7 +176,10 @@ box = ray.put([ray.put(b"x" * 1_000_000)])
 assert len(ray.get(ray.get(box)[0])) == 1_000_000
 left_over = square.remote(1)
 """,
-        "-W", "error", "-X", "dev",
+        "-W",
+        "error",
+        "-X",
+        "dev",
     )
     assert (lines, err) == ([], "")
 

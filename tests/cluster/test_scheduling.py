@@ -27,7 +27,9 @@ def _gate(path: str) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 7, 50])
-def test_no_task_waits_behind_a_long_one_while_another_worker_is_idle(cluster: Any, tmp_path: Path, position: int) -> None:
+def test_no_task_waits_behind_a_long_one_while_another_worker_is_idle(
+    cluster: Any, tmp_path: Path, position: int
+) -> None:
     ray = cluster
 
     @ray.remote
@@ -46,7 +48,9 @@ def test_no_task_waits_behind_a_long_one_while_another_worker_is_idle(cluster: A
     ray.get(long, timeout=60)
 
 
-def test_a_finished_task_is_not_held_back_by_a_long_one_behind_it(cluster_of: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_finished_task_is_not_held_back_by_a_long_one_behind_it(
+    cluster_of: Callable[..., Any], tmp_path: Path
+) -> None:
     ray = cluster_of(num_cpus=1)
 
     @ray.remote
@@ -78,7 +82,9 @@ def test_two_functions_of_one_shape_share_its_workers(cluster_of: Callable[..., 
     assert ray.get([outer.remote(x) for x in range(20)], timeout=60) == [2 * x for x in range(20)]
 
 
-def test_nested_tasks_go_sixty_deep_on_one_cpu_and_as_deep_again_at_once(cluster_of: Callable[..., Any]) -> None:
+def test_nested_tasks_go_sixty_deep_on_one_cpu_and_as_deep_again_at_once(
+    cluster_of: Callable[..., Any],
+) -> None:
     ray = cluster_of(num_cpus=1)
 
     @ray.remote
@@ -92,7 +98,9 @@ def test_nested_tasks_go_sixty_deep_on_one_cpu_and_as_deep_again_at_once(cluster
     assert ray.get(deep.remote(60), timeout=100) == 60
     assert ray.get(deep.remote(60), timeout=100) == 60
     assert ray.get(fib.remote(8), timeout=100) == 21
-    _until(lambda: ray.available_resources().get("CPU") == 1)  # workers give their own leases back in a moment
+    _until(
+        lambda: ray.available_resources().get("CPU") == 1
+    )  # workers give their own leases back in a moment
 
 
 def test_a_second_owner_gets_its_turn_while_the_first_has_a_long_queue(cluster: Any) -> None:
@@ -155,7 +163,10 @@ def test_each_task_sees_the_gpus_that_it_holds_and_no_other(cluster_of: Callable
             return os.environ["CUDA_VISIBLE_DEVICES"], ray.get_gpu_ids()
 
     holders = [Holder.remote() for _ in range(2)]
-    assert sorted(ray.get([holder.ids.remote() for holder in holders], timeout=60)) == [("0", [0]), ("1", [1])]
+    assert sorted(ray.get([holder.ids.remote() for holder in holders], timeout=60)) == [
+        ("0", [0]),
+        ("1", [1]),
+    ]
     assert ray.get(visible.remote()) == ("", [])
 
 
