@@ -218,21 +218,6 @@ def test_references_returned_by_tasks_and_nested_tasks_can_be_read(holders: list
     _nothing_left(*holders)
 
 
-def test_a_reference_in_a_closure_lives_with_the_function() -> None:
-    def reader(ref: Any) -> Any:
-        @ray.remote
-        def read() -> float:
-            return float(ray.get(ref)[0])
-
-        return read
-
-    read = reader(_array(9.0))
-    assert ray.get(read.remote()) == 9.0
-    gc.collect()
-    _churn()
-    assert ray.get([read.remote() for _ in range(4)]) == [9.0] * 4
-
-
 def test_ten_thousand_references_in_one_object_are_read_and_dropped(holders: list[Any]) -> None:
     @ray.remote
     def count(refs: list[Any]) -> int:
@@ -363,3 +348,19 @@ def test_handles_dropped_in_any_order_free_each_object_once_and_in_time(holders:
         ),
     )
     _References.actors = []
+
+
+# Last: exported functions stay as long as the cluster, and what they captured with them.
+def test_a_reference_in_a_closure_lives_with_the_function() -> None:
+    def reader(ref: Any) -> Any:
+        @ray.remote
+        def read() -> float:
+            return float(ray.get(ref)[0])
+
+        return read
+
+    read = reader(_array(9.0))
+    assert ray.get(read.remote()) == 9.0
+    gc.collect()
+    _churn()
+    assert ray.get([read.remote() for _ in range(4)]) == [9.0] * 4
