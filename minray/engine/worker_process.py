@@ -104,7 +104,7 @@ def _retire(executor: Executor) -> None:
     if in_use or core.store.arena.live_bytes():
         core.tell_node(RetireRefused())
         return
-    core.ship_events()
+    core.ship_last_events()
     _leave(core)
 
 

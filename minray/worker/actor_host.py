@@ -244,7 +244,7 @@ class ActorHost:
         self.executor.output.flush()
         with contextlib.suppress(Exception):
             self.executor.output.ship(None)
-            core.ship_events()
+            core.ship_last_events()
         core.tell_node(ActorExiting(self.actor_id, reason))
         deadline = _perf() + 1.0
         while _perf() < deadline and any(channel.outbox for channel in list(core.loop.channels.values())):

@@ -57,6 +57,7 @@ from minray.worker.submission import Submission
 from minray.worker.waiting import Waiting
 
 SHIP_EVENTS = 500  # in one message
+LAST_TASKS = 2000  # whose events a worker ships at its end without being asked
 EVENTS_WAIT_S = 0.3
 
 
@@ -338,8 +339,17 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Wai
         if self.store.ended:
             self.free_ended()
 
+    def ship_last_events(self) -> None:
+        """Before a deliberate end: of what nobody asked for, the last few thousand tasks.
+
+        An actor that submitted 100,000 would take seconds to end otherwise, and its owner as many to merge them.
+        """
+        if self.recorder is not None:
+            self._shipped = self.recorder.recent(self._shipped, LAST_TASKS)
+            self.ship_events()
+
     def ship_events(self) -> None:
-        """Send this worker's own events to the drivers (asked by one, or before a deliberate end)."""
+        """Send this worker's own events to the drivers (asked by one)."""
         recorder = self.recorder
         if recorder is None:
             return

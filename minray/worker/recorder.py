@@ -112,6 +112,23 @@ class Recorder:
         tasks = max(0, upto - (cursor >> _BITS))
         return upto << _BITS | position, 3 * tasks + max(0, position - (cursor & _LOW))
 
+    def recent(self, cursor: int, tasks_max: int) -> int:
+        """A later cursor that leaves out all but about the last `tasks_max` tasks after `cursor`."""
+        position = self._base + sum(map(len, self._old)) + len(self.log)
+        first, tasks, cut = self.next_number(), 0, position
+        for chunk in (self.log, *reversed(self._old)):
+            for entry in reversed(chunk):
+                if position <= cursor & _LOW:
+                    return cursor
+                if entry[0] == DISPATCH:
+                    tasks += len(entry[2])
+                    if tasks > tasks_max:
+                        return max(cursor >> _BITS, first) << _BITS | cut
+                    first = min(first, *entry[2])
+                    cut = position - 1
+                position -= 1
+        return cursor
+
     def _pending(self, since: int, upto: int) -> dict[int, Any]:
         """Tasks with numbers in [since, upto) that have no answer yet: (time, function, actor)."""
         table = self.table

@@ -101,3 +101,24 @@ def test_the_log_is_bounded_and_says_what_was_lost() -> None:
     assert page.lost > 0
     assert page.lost + len(page.events) == (CHUNKS_MAX + 3) * CHUNK
     assert owner.recorder.read(page.cursor).events == ()
+
+
+def test_the_last_tasks_are_told_whole_and_earlier_ones_left_out() -> None:
+    owner = Owner()
+    for _ in range(10):
+        number = owner.submit()
+        owner.dispatch(number)
+        owner.done(number)
+    page = owner.recorder.read(owner.recorder.recent(0, 3))
+    assert kinds(page) == ["TaskSubmitted", "TaskDispatched", "TaskFinished"] * 3
+    assert {event.name for event in page.events if hasattr(event, "name")} == {"f7"}
+
+
+def test_few_tasks_are_told_from_where_the_reader_was() -> None:
+    owner = Owner()
+    owner.dispatch(owner.submit())
+    cursor = owner.recorder.read(0).cursor
+    owner.dispatch(owner.submit())
+    assert owner.recorder.recent(0, 5) == 0
+    assert owner.recorder.recent(cursor, 5) == cursor
+    assert len(owner.recorder.read(owner.recorder.recent(cursor, 5)).events) == 2
