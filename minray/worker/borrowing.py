@@ -207,11 +207,13 @@ class Borrowing(CoreState):
             hold = holds.get(number)
             if hold is not None:
                 hold[1] += 1
+                if not hold[1]:
+                    del holds[number]  # gone again already
                 continue
             ref = table.get(number)
             if ref is not None:
                 ref.pins += 1
-                holds[number] = [ref, 1]
+            holds[number] = [ref, 1]
         if token:
             peer.channel.send((BORROWED, token))
 
@@ -220,18 +222,21 @@ class Borrowing(CoreState):
         holds = peer.holds
         for number in message[1]:
             hold = holds.get(number)
-            if hold is not None:
-                hold[1] -= 1
-                if hold[1] <= 0:
-                    del holds[number]
-                    self.unpin(hold[0])
+            if hold is None:
+                holds[number] = [None, -1]  # on a second connection, it has overtaken its BORROW
+                continue
+            hold[1] -= 1
+            if not hold[1]:
+                del holds[number]
+                self.unpin(hold[0])
 
     def drop_holds(self, peer: Peer) -> None:
         """The peer is dead: its handles, and what it was to answer."""
-        holds, peer.holds = peer.holds, {}
-        for hold in holds.values():
+        holds, waiting = list(peer.holds.values()), dict(peer.fetching)
+        peer.holds.clear()  # in place: a second connection to the same process shares them
+        peer.fetching.clear()
+        for hold in holds:
             self.unpin(hold[0])
-        waiting, peer.fetching = peer.fetching, {}
         if waiting:
             refs = [ref for asked in waiting.values() for ref in asked]
             self.when_cause_known(peer.worker_id, lambda: self._owner_died(peer.worker_id, refs))
@@ -271,7 +276,7 @@ class Borrowing(CoreState):
             names.append((ref.owner, ref.n))
             if type(ref) is ObjectRef and ref.owner == self.worker_id:
                 hold = peer.holds.get(ref.n)
-                if hold is not None:
+                if hold is not None and hold[0] is not None:
                     hold[1] += 1
                 else:
                     self.pin(ref)

@@ -255,7 +255,9 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Wai
         peer = Peer(worker_id, address, pid, channel)
         channel.tag = peer
         channel.handler = self._on_peer_message
-        self.peers.setdefault(worker_id, peer)
+        known = self.peers.setdefault(worker_id, peer)
+        if known is not peer:  # both connected at the same time: handles are counted by process, not by connection
+            peer.holds, peer.fetching = known.holds, known.fetching
         self.loop.add(channel)
         return peer
 

@@ -70,12 +70,22 @@ class _Holder:
     def live(self) -> tuple[Any, ...]:
         """What is still alive here, for whom: all of it empty when nothing is."""
         core = current().core
+        peers = {id(peer): peer for peer in core.peers.values()}
+        peers |= {id(one.tag): one.tag for one in core.loop.channels.values() if hasattr(one.tag, "holds")}
         holds = {
-            peer.pid: {n: hold[1] for n, hold in peer.holds.items()}
-            for peer in core.peers.values()
+            (key, peer.pid): {n: hold[1] for n, hold in peer.holds.items()}
+            for key, peer in peers.items()
             if peer.holds
         }
-        return core.store.arena.live_bytes(), holds, list(core.table), len(core._anchors), len(core._kept)
+        table = {n: (ref.pins, ref.task is not None) for n, ref in core.table.items()}
+        return (
+            core.store.arena.live_bytes(),
+            holds,
+            table,
+            len(core._anchors),
+            len(core._kept),
+            dict(core.held),
+        )
 
 
 @pytest.fixture
