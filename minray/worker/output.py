@@ -68,9 +68,10 @@ class WorkerOutput:
                     data = data[: data.rfind(b"\n") + 1] or (data if len(data) == SHIP_BYTES_MAX else b"")
                 if not data:
                     return
-                self._shipped += len(data)
                 lines = tuple(data.decode("utf-8", "replace").split("\n"))
                 self.forward(LogLines(label, os.getpid(), False, lines if lines[-1] else lines[:-1]), peer)
+                # Only now: who finds nothing left to ship, without the lock, may send the reply at once.
+                self._shipped += len(data)
 
     def forward(self, message: LogLines, peer: Peer | None) -> None:
         """Pass lines on towards the driver."""
