@@ -26,8 +26,10 @@ from typing import Any
 from minray.base import events as ev
 from minray.base import ids
 from minray.serialization.values import FAILED
+from minray.worker.state.habits import line_of
 
 DISPATCH, DONE, RECORD, GET = range(4)
+NO_ATTEMPTS: dict[int, int] = {}  # shared by the entries of tasks that were not tried before
 CHUNK = 8192
 CHUNKS_MAX = 24  # about 200,000 entries of the log
 _BITS = 40  # of a cursor: the low ones count the log's entries, the high ones are an object number
@@ -190,8 +192,8 @@ class Recorder:
             found.append(ev.TaskDispatched(now, self._task(number), worker, pid, attempts.get(number, 0)))
 
     def _got(self, entry: tuple[Any, ...]) -> ev.Event:
-        _, now, started, what, refs, count, ready, code, line = entry
-        caller = f"{code.co_filename}:{line}" if code is not None else ""
+        _, now, started, what, refs, count, ready, code, instruction = entry
+        caller = f"{code.co_filename}:{line_of(code, instruction)}" if code is not None else ""
         shown = tuple(ids.object_id_hex(owner, number) for owner, number in refs)
         return ev.GetCalled(now, started, what, shown, count, ready, caller, self.owner.hex())
 

@@ -21,7 +21,7 @@ from minray.serialization.values import FAILED, PLAIN
 from minray.worker.core_state import CoreState, Lease
 from minray.worker.object_ref import ObjectRef
 from minray.worker.peer import Peer
-from minray.worker.recorder import DONE
+from minray.worker.recorder import DONE, NO_ATTEMPTS
 from minray.worker.state.habits import TINY_US
 
 MULTI = 5  # the state of a reply that carries several return values: value = [(state, value), ...]
@@ -43,21 +43,13 @@ class Replies(CoreState):
         submitted: list[float] = []
         later: list[
             Any
-        ] = []  # the entry is in the log before the references leave the table: see the recorder
+        ] = []  # filled below; the entry must be there before the table forgets: see the recorder
         if recorder is not None:
-            recorder.log.append(
-                (
-                    DONE,
-                    numbers,
-                    states,
-                    times,
-                    peer.worker_id,
-                    peer.pid,
-                    self.attempts_of(numbers),
-                    self.errors,
-                    later,
-                )
-            )
+            tried = self.attempts_of(numbers) if self.attempts else NO_ATTEMPTS
+            log = recorder.log
+            if count == 1 and (ref := self.table.get(numbers[0])) is not None:
+                later.append((ref.t,))
+            log.append((DONE, numbers, states, times, peer.worker_id, peer.pid, tried, self.errors, later))
         note = submitted.append
         function = None
         ref = task = None
@@ -88,7 +80,8 @@ class Replies(CoreState):
                 if ref is not None and ref.task is not None:
                     function = ref.task[1]
                     self._apply(peer, number, ref, state, value)
-        later.append(array("d", submitted))
+        if not later:
+            later.append(array("d", submitted))
         if self.held:
             self._drop_held(numbers)
         if self.attempts:

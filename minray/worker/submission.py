@@ -26,7 +26,7 @@ from minray.worker.functions import FunctionRecord
 from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_ref
 from minray.worker.peer import Peer
-from minray.worker.recorder import CHUNK, DISPATCH
+from minray.worker.recorder import CHUNK, DISPATCH, NO_ATTEMPTS
 from minray.worker.wire import EXPORT, TASKS, Call, Slot
 
 BATCH = 128
@@ -36,7 +36,6 @@ WINDOW_US = 4000.0
 WINDOW_TASKS = 2048
 _REF_TYPES = (ObjectRef, BorrowedRef)
 _perf = time.perf_counter
-_NO_ATTEMPTS: dict[int, int] = {}
 _new = ObjectRef.__new__
 
 
@@ -354,8 +353,15 @@ class Submission(CoreState):
     def _note_dispatch(self, peer: Peer, batch: list[Any], functions: set[Any], actor: Any) -> None:
         recorder = self.recorder
         if recorder is not None:
-            numbers = array("q", [task[0] for task in batch])  # no container of containers: see the recorder
-            called = next(iter(functions)) if len(functions) == 1 else [task[1] for task in batch]
+            numbers: Any
+            if len(batch) == 1:
+                numbers, called = (batch[0][0],), batch[0][1]
+            else:
+                numbers = array(
+                    "q", [task[0] for task in batch]
+                )  # no container of containers: see the recorder
+                called = next(iter(functions)) if len(functions) == 1 else [task[1] for task in batch]
+            tried = self.attempts_of(numbers) if self.attempts else NO_ATTEMPTS
             log = recorder.log
             log.append(
                 (
@@ -364,7 +370,7 @@ class Submission(CoreState):
                     numbers,
                     peer.worker_id,
                     peer.pid,
-                    self.attempts_of(numbers),
+                    tried,
                     called,
                     actor,
                 )
@@ -378,7 +384,7 @@ class Submission(CoreState):
         return (
             {number: attempts[number] for number in numbers if number in attempts}
             if attempts
-            else _NO_ATTEMPTS
+            else NO_ATTEMPTS
         )
 
     def note_parent(self, number: int) -> None:

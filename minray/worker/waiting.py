@@ -119,9 +119,9 @@ class Waiting(CoreState):
             frame = sys._getframe(4)
             refs = ((ref.owner, ref.n),)
             now = _perf()
-            recorder.log.append((GET, now, started, "get", refs, 1, 0, frame.f_code, frame.f_lineno))
+            recorder.log.append((GET, now, started, "get", refs, 1, 0, frame.f_code, frame.f_lasti))
             if not self.table:  # it was the only task under way
-                finding = self.habits.lone_get((frame.f_code, frame.f_lineno), now - started)
+                finding = self.habits.lone_get((frame.f_code, frame.f_lasti), now - started)
                 if finding:
                     self.warn("get in a loop", finding)
         if interrupts.pending:
@@ -378,4 +378,4 @@ def _caller() -> tuple[Any, int]:
     frame: Any = sys._getframe(3)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("minray."):
         frame = frame.f_back
-    return (None, 0) if frame is None else (frame.f_code, frame.f_lineno)
+    return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)

@@ -10,6 +10,7 @@ is the shell's business.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from types import CodeType
 
 LONE_GETS = 20
 LONE_WAIT_S = 1.0
@@ -27,14 +28,14 @@ class HabitWatch:
         self._tasks: dict[str, int] = {}
         self._told: set[Hashable] = set()
 
-    def lone_get(self, place: tuple[object, int], waited_s: float) -> str:
-        """A get at `place` (code, line) waited for the only task under way. Returns the finding or ""."""
+    def lone_get(self, place: tuple[CodeType, int], waited_s: float) -> str:
+        """A get at `place` (code, instruction) waited for the only task under way. Returns the finding or ""."""
         count, lost_s = self._gets.get(place, (0, 0.0))
         self._gets[place] = count, lost_s = count + 1, lost_s + waited_s
         if count < LONE_GETS or lost_s < max(LONE_WAIT_S, count * LONE_MEAN_S) or place in self._told:
             return ""
         self._told.add(place)
-        file, line = getattr(place[0], "co_filename", "?"), place[1]
+        file, line = place[0].co_filename, line_of(*place)
         return (
             f"get() is called in a loop ({file}:{line}), each time for a task that was only just submitted: the "
             f"tasks run one after the other ({lost_s:.1f} s so far). Submit all first, keep the references in a "
@@ -51,3 +52,9 @@ class HabitWatch:
             f"{total:,} tasks of {name} ran for about {mean_us:.0f} us each: sending them costs more than running "
             f"them. Give each task a batch of items. {LESSON}"
         )
+
+
+def line_of(code: CodeType, instruction: int) -> int:
+    """The line of the instruction at this offset. Looked up late: it takes a scan of the line table."""
+    lines = (line for start, end, line in code.co_lines() if start <= instruction < end and line is not None)
+    return next(lines, code.co_firstlineno)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from minray.worker.state.habits import LONE_GETS, TINY_TASKS, HabitWatch
 
-PLACE = (test_code := compile("0", "cell.py", "eval"), 7)
+test_code = compile("\n" * 6 + "f(x)", "cell.py", "eval")
+PLACE = (test_code, 2)
 
 
 def test_twenty_slow_lone_gets_at_one_line_are_one_finding() -> None:
@@ -21,7 +22,7 @@ def test_fast_lone_gets_are_no_finding() -> None:
 
 def test_gets_at_different_lines_do_not_add_up() -> None:
     watch = HabitWatch()
-    assert not any(watch.lone_get((test_code, line), 0.5) for line in range(100))
+    assert not any(watch.lone_get((test_code, 2 * line), 0.5) for line in range(100))
 
 
 def test_ten_thousand_tiny_tasks_are_one_finding_a_function() -> None:
