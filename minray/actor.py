@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from minray.api.actor_class import ActorClass, ActorHandle, ActorMethod, exit_actor
+from minray.api.actor_class import ActorClass, ActorHandle, ActorMethod, exit_actor, method
 
-__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor"]
+__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "method"]

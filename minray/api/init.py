@@ -14,7 +14,8 @@ import secrets
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from minray.api import teaching
@@ -23,6 +24,7 @@ from minray.base.config import SessionConfig, read_environment
 from minray.base.host import detect_capacity
 from minray.engine import seam
 from minray.engine.seam import slot
+from minray.serialization.environment import variables_of
 from minray.serialization.functions import watch_reloads
 
 _lock = threading.RLock()
@@ -198,9 +200,6 @@ def _start(
     from minray.node.start import begin_node
 
     main = sys.modules.get("__main__")
-    variables = (runtime_env or {}).get("env_vars") if isinstance(runtime_env, Mapping) else None
-    if variables:
-        os.environ.update({str(key): str(value) for key, value in variables.items()})
     config = SessionConfig(
         session_dir=make_session_dir(temp_dir),
         token=secrets.token_bytes(32),
@@ -218,7 +217,8 @@ def _start(
         as_ray=_is_as_ray(),
         labels=labels,
     )
-    node = begin_node(config)
+    with _environment_of_workers(runtime_env):
+        node = begin_node(config)
     try:
         import minray.engine.cluster  # noqa: F401  (takes as long as the node's start: both at once)
 
@@ -227,6 +227,22 @@ def _start(
     except BaseException:
         node.stop()
         raise
+
+
+@contextmanager
+def _environment_of_workers(runtime_env: Any) -> Iterator[None]:
+    """The node and all workers inherit the variables of the job; the driver's own stay as they are."""
+    variables = variables_of(runtime_env if isinstance(runtime_env, Mapping) else None)
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
 
 
 def _is_as_ray() -> bool:

@@ -114,3 +114,14 @@ def test_without_a_namespace_each_session_has_its_own() -> None:
     first = ray.get_runtime_context().namespace
     assert isinstance(first, str)
     assert first
+
+
+def test_variables_of_the_job_reach_workers_and_not_the_driver() -> None:
+    ray.init(num_cpus=1, runtime_env={"env_vars": {"PARITY_JOB_VARIABLE": "job"}}, **QUIET)
+
+    @ray.remote
+    def look() -> str | None:
+        return os.environ.get("PARITY_JOB_VARIABLE")
+
+    assert ray.get(look.remote()) == "job"
+    assert "PARITY_JOB_VARIABLE" not in os.environ
