@@ -19,6 +19,7 @@ by process and passes borrower lists in replies, here each handle counts and ord
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ class Borrowing(CoreState):
         self._tokens = itertools.count(1)
         self._anchors: dict[int, Any] = {}  # token -> what waits for BORROWED
         self._kept: dict[int, Any] = {}  # token -> references in a reply, until RELEASE
+        self._holds_lock = threading.RLock()  # the main thread lends in replies while the pump hears returns
 
     # ---------------------------------------------------------------- pins of own objects
     def pin(self, part: Any) -> None:
@@ -201,7 +203,12 @@ class Borrowing(CoreState):
     def on_borrow(self, peer: Peer, message: Any) -> None:
         """(BORROW, numbers, token): count the peer's handles."""
         _, numbers, token = message
-        holds = peer.holds
+        with self._holds_lock:
+            self._count(peer.holds, numbers)
+        if token:
+            peer.channel.send((BORROWED, token))
+
+    def _count(self, holds: dict[int, list[Any]], numbers: Any) -> None:
         table = self.table
         for number in numbers:
             hold = holds.get(number)
@@ -214,13 +221,14 @@ class Borrowing(CoreState):
             if ref is not None:
                 ref.pins += 1
             holds[number] = [ref, 1]
-        if token:
-            peer.channel.send((BORROWED, token))
 
     def on_unborrow(self, peer: Peer, message: Any) -> None:
         """(UNBORROW, numbers): that many handles are gone."""
-        holds = peer.holds
-        for number in message[1]:
+        with self._holds_lock:
+            self._discount(peer.holds, message[1])
+
+    def _discount(self, holds: dict[int, list[Any]], numbers: Any) -> None:
+        for number in numbers:
             hold = holds.get(number)
             if hold is None:
                 holds[number] = [None, -1]  # on a second connection, it has overtaken its BORROW
@@ -275,12 +283,10 @@ class Borrowing(CoreState):
         for ref in refs:
             names.append((ref.owner, ref.n))
             if type(ref) is ObjectRef and ref.owner == self.worker_id:
-                hold = peer.holds.get(ref.n)
-                if hold is not None and hold[0] is not None:
-                    hold[1] += 1
-                else:
-                    self.pin(ref)
-                    peer.holds[ref.n] = [ref, 1]
+                with self._holds_lock:
+                    self.pin(ref)  # in the table, where counting looks
+                    self._count(peer.holds, (ref.n,))
+                    ref.pins -= 1  # the count holds its own
             elif ref.owner != peer.worker_id:
                 foreign.append(ref)
         token = 0
