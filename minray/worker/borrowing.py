@@ -282,7 +282,10 @@ class Borrowing(CoreState):
         foreign = []
         for ref in refs:
             names.append((ref.owner, ref.n))
-            if type(ref) is ObjectRef and ref.owner == self.worker_id:
+            if ref.owner == self.worker_id == peer.worker_id:
+                self.pin(ref)  # a lease on ourselves: the receiver makes no handle that could be returned
+                foreign.append(ref)
+            elif type(ref) is ObjectRef and ref.owner == self.worker_id:
                 with self._holds_lock:
                     self.pin(ref)  # in the table, where counting looks
                     self._count(peer.holds, (ref.n,))
@@ -297,7 +300,8 @@ class Borrowing(CoreState):
 
     def on_release(self, peer: Peer, message: Any) -> None:
         """(RELEASE, token)."""
-        self._kept.pop(message[1], None)
+        for ref in self._kept.pop(message[1], ()):
+            self.unpin(ref)
 
     def accept_form(self, peer: Peer | None, state: int, form: Any, owner_ref: Any) -> Any:
         """A value that came in a reply becomes ours: its block, its references."""
@@ -323,6 +327,8 @@ class Borrowing(CoreState):
                 self.pin(ref)
             if foreign:
                 self.register_borrows(foreign, lambda: peer.channel.send((RELEASE, token)), None)
+            elif token:
+                peer.channel.send((RELEASE, token))
         return self.store.keep((stream, buffers, block, size), refs, self.note_end)
 
     # ---------------------------------------------------------------- ends
