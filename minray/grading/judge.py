@@ -163,7 +163,7 @@ class Submission:
                 "cells": [dataclasses.asdict(cell) for cell in self._program],
                 "checks": str(self._lesson.checks),
                 "memory_bytes": self._limits.memory_mb * 2**20,
-                "cpu_s": max(1, int(self._limits.time_s)),
+                "cpu_s": int(self._limits.time_s) + 5,  # the wall clock decides; this ends what escaped it
                 "network": self._limits.network,
             }
         )
