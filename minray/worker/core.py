@@ -256,7 +256,8 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Wai
         channel.tag = peer
         channel.handler = self._on_peer_message
         known = self.peers.setdefault(worker_id, peer)
-        if known is not peer:  # both connected at the same time: handles are counted by process, not by connection
+        if known is not peer:
+            # Both connected at the same time: handles are counted by process, not by connection.
             peer.holds, peer.fetching = known.holds, known.fetching
         self.loop.add(channel)
         return peer
