@@ -192,9 +192,9 @@ class ActorCalls:
             self.core.unpin(part)
 
     def _unavailable(self) -> ActorUnavailableError:
+        why = self.cause.strip().rstrip(".")
         return ActorUnavailableError(
-            f"The actor {self.class_name} restarts: {self.cause} This call was under way and may have run; "
-            "max_task_retries says how often such calls are made again.",
+            f"{self.class_name} restarts ({why}); max_task_retries says how often such calls are made again",
             self.actor_id,
         )
 
