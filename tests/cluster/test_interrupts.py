@@ -279,8 +279,8 @@ threads = [threading.Thread(target=getter) for _ in range(3)]
 for thread in threads:
     thread.start()
 time.sleep(0.1)
-print("READY", flush=True)
 try:
+    print("READY", flush=True)  # inside: the signal may come before the next statement
     ray.get(nap.options(num_cpus=0).remote(600))
 except KeyboardInterrupt:
     print("INTERRUPTED", flush=True)
