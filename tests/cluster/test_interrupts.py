@@ -181,8 +181,8 @@ what = sys.argv[1]
 napper = Napper.remote()
 pid = ray.get(napper.nap.remote(0)) if what == "actor" else ray.get(nap.remote(0))
 slow = napper.nap.remote(600) if what == "actor" else nap.remote(600)
-print("READY", pid, flush=True)
 try:
+    print("READY", pid, flush=True)  # inside: the signal may come before the next statement
     if what == "wait":
         ray.wait([slow])
     elif what == "list":
