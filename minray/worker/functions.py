@@ -22,21 +22,8 @@ class FunctionRecord:
     returns: int = 1
     group: Any = None  # the TaskGroup of its resource shape
     seen: set[int] = field(default_factory=set)
-    careful: bool = False  # each answer leaves before the next task starts: see `Replies._lease_lost`
+    careful: bool = False  # each answer leaves before the next task starts: see `Deaths._lease_lost`
 
     def __post_init__(self) -> None:
         # May run at most once: of several finished tasks that share a frame, a crash would lose all answers.
         self.careful = self.careful or self.max_retries == 0
-
-
-class Executed:
-    """An executor's view of one caller: its functions, its lease, replies not yet sent."""
-
-    __slots__ = ("functions", "lease_id", "gpu_ids", "out", "names")
-
-    def __init__(self) -> None:
-        self.functions: dict[int, Any] = {}
-        self.names: dict[int, str] = {}
-        self.lease_id = 0
-        self.gpu_ids: tuple[int, ...] = ()
-        self.out: Any = None

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import bisect
 import pickle
-import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -236,8 +235,3 @@ class ForeignEvents:
     def unpack(batch: bytes) -> tuple[ev.Event, ...]:
         """Bytes -> events."""
         return pickle.loads(batch)  # type: ignore[no-any-return]
-
-
-def now() -> float:
-    """The events' clock."""
-    return time.perf_counter()

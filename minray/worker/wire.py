@@ -30,9 +30,6 @@ BORROWED = 11  # (BORROWED, token): counted
 UNBORROW = 12  # (UNBORROW, [numbers]): one handle on each is gone
 FREE = 13  # (FREE, [payload offsets]): blocks that you allocated and I owned
 RELEASE = 14  # (RELEASE, token): the references in your reply are counted elsewhere now
-CANCEL = 15  # (CANCEL, [numbers])
-ACTOR_GONE = 16  # (ACTOR_GONE,): the actor ends on purpose; calls after this one were not started
-EVENTS = 17  # (EVENTS, batch)
 
 
 class Call(NamedTuple):
