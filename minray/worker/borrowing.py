@@ -47,15 +47,17 @@ class Borrowing(CoreState):
     def pin(self, part: Any) -> None:
         """Someone else may ask for `part` by number: keep it in the table."""
         if type(part) is ObjectRef:
-            part.pins += 1
-            self.table[part.n] = part
+            with self._holds_lock:  # += on a field is two steps, and the pump counts too
+                part.pins += 1
+                self.table[part.n] = part
 
     def unpin(self, part: Any) -> None:
         """The reverse of `pin`."""
         if type(part) is ObjectRef:
-            part.pins -= 1
-            if part.pins <= 0 and part.task is None and self.table.get(part.n) is part:
-                del self.table[part.n]
+            with self._holds_lock:
+                part.pins -= 1
+                if part.pins <= 0 and part.task is None and self.table.get(part.n) is part:
+                    del self.table[part.n]
 
     def pin_for_ever(self, ref: ObjectRef[Any]) -> None:
         """A reference was pickled outside the runtime (a file, a queue of the user's own)."""
