@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EPOCH_OFFSET_S = time.time() - time.perf_counter()
 
 
@@ -67,18 +67,23 @@ class TaskRetried:
 
 @dataclass(frozen=True, slots=True)
 class ObjectPut:
-    """`put` stored a value. where: "inline" | "shared"."""
+    """A large value was stored in shared memory, where: "shared". Its owner is the first 32 digits of its id.
+
+    kind: "put" (by `put`), "result" (a task returned it) or "argument" (a large argument of a call, kept
+    until the call is done). worker_id: the process that wrote the bytes. Small values leave no event.
+    """
 
     time_s: float
     object_id: str
     size_bytes: int
     where: str
     worker_id: str
+    kind: str = "put"
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectFreed:
-    """Nobody refers to the bytes any more."""
+    """Nobody refers to the bytes any more: their memory is free."""
 
     time_s: float
     object_id: str
@@ -139,6 +144,45 @@ class WorkerChanged:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class GetStarted:
+    """A `get` or `wait` was found blocked since time_s: its GetCalled (same worker, started_s == time_s) is
+    still to come. Told only when somebody read the events meanwhile, so that waiting itself costs nothing.
+    """
+
+    time_s: float
+    what: str
+    object_ids: tuple[str, ...]  # at most 64
+    count: int
+    ready: int
+    caller: str
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectBorrowed:
+    """Process `worker_id` holds a handle on the shared-memory object: it may read the bytes in place.
+
+    Told by the owner, for processes that keep it beyond a call. While a task runs, its worker reads the
+    objects among its `argument_ids` without such a handle.
+    """
+
+    time_s: float
+    object_id: str
+    worker_id: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReturned:
+    """Process `worker_id` dropped its last handle on the object, or ended."""
+
+    time_s: float
+    object_id: str
+    worker_id: str
+    pid: int
+
+
 Event = (
     TaskSubmitted
     | TaskDispatched
@@ -150,6 +194,9 @@ Event = (
     | ActorChangedState
     | LeaseChanged
     | WorkerChanged
+    | GetStarted
+    | ObjectBorrowed
+    | ObjectReturned
 )
 
 

@@ -188,6 +188,7 @@ def puts_of_size(trace: Trace, at_least: int, at_most: int | None = None) -> tup
         event
         for event in trace
         if isinstance(event, ObjectPut)
+        and event.kind == "put"
         and event.size_bytes >= at_least
         and (at_most is None or event.size_bytes <= at_most)
     )

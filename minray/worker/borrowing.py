@@ -206,12 +206,12 @@ class Borrowing(CoreState):
         """(BORROW, numbers, token): count the peer's handles."""
         _, numbers, token = message
         with self._holds_lock:
-            self._count(peer.holds, numbers)
+            self._count(peer, numbers)
         if token:
             peer.channel.send((BORROWED, token))
 
-    def _count(self, holds: dict[int, list[Any]], numbers: Any) -> None:
-        table = self.table
+    def _count(self, peer: Peer, numbers: Any) -> None:
+        table, holds = self.table, peer.holds
         for number in numbers:
             hold = holds.get(number)
             if hold is not None:
@@ -222,14 +222,17 @@ class Borrowing(CoreState):
             ref = table.get(number)
             if ref is not None:
                 ref.pins += 1
+                if ref.st == STORED and self.recorder is not None and ref.v.block is not None:
+                    self.note_borrowed(peer, ref)
             holds[number] = [ref, 1]
 
     def on_unborrow(self, peer: Peer, message: Any) -> None:
         """(UNBORROW, numbers): that many handles are gone."""
         with self._holds_lock:
-            self._discount(peer.holds, message[1])
+            self._discount(peer, message[1])
 
-    def _discount(self, holds: dict[int, list[Any]], numbers: Any) -> None:
+    def _discount(self, peer: Peer, numbers: Any) -> None:
+        holds = peer.holds
         for number in numbers:
             hold = holds.get(number)
             if hold is None:
@@ -238,6 +241,7 @@ class Borrowing(CoreState):
             hold[1] -= 1
             if not hold[1]:
                 del holds[number]
+                self.note_returned(peer, hold[0])
                 self.unpin(hold[0])
 
     def drop_holds(self, peer: Peer) -> None:
@@ -246,6 +250,7 @@ class Borrowing(CoreState):
         peer.holds.clear()  # in place: a second connection to the same process shares them
         peer.fetching.clear()
         for hold in holds:
+            self.note_returned(peer, hold[0])
             self.unpin(hold[0])
         if waiting:
             refs = [ref for asked in waiting.values() for ref in asked]
@@ -290,7 +295,7 @@ class Borrowing(CoreState):
             elif type(ref) is ObjectRef and ref.owner == self.worker_id:
                 with self._holds_lock:
                     self.pin(ref)  # in the table, where counting looks
-                    self._count(peer.holds, (ref.n,))
+                    self._count(peer, (ref.n,))
                     ref.pins -= 1  # the count holds its own
             elif ref.owner != peer.worker_id:
                 foreign.append(ref)
@@ -331,7 +336,9 @@ class Borrowing(CoreState):
                 self.register_borrows(foreign, lambda: peer.channel.send((RELEASE, token)), None)
             elif token:
                 peer.channel.send((RELEASE, token))
-        return self.store.keep((stream, buffers, block, size), refs, self.note_end)
+        if block is not None and self.recorder is not None:
+            self.note_stored(owner_ref, (stream, buffers, block, size), "result")
+        return self.store.keep((stream, buffers, block, size), refs, self.note_end, owner_ref.n)
 
     # ---------------------------------------------------------------- ends
     def note_end(self, ended: Any) -> None:
@@ -347,7 +354,7 @@ class Borrowing(CoreState):
         foreign: dict[bytes, list[int]] = {}
         while ended:
             try:
-                block, refs, _ = ended.popleft()
+                block, refs, size, number = ended.popleft()
             except IndexError:
                 break
             if refs is None:
@@ -356,6 +363,7 @@ class Borrowing(CoreState):
             for ref in refs:
                 self.unpin(ref)
             if block is not None:
+                self.note_freed(number, size)
                 offset, _, allocator = block[:3]
                 if allocator == self.worker_id:
                     self.store.arena.free(offset)

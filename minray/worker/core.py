@@ -44,11 +44,13 @@ from minray.rpc.loop import TICK_S, Loop
 from minray.serialization import values
 from minray.worker import object_ref, wire
 from minray.worker.actor_calls import ActorSide
+from minray.worker.blocked_gets import blocked_gets
 from minray.worker.borrowing import Borrowing
 from minray.worker.deaths import Deaths
 from minray.worker.functions import FunctionRecord
 from minray.worker.interrupts import interrupts
 from minray.worker.leasing import Leasing
+from minray.worker.object_events import ObjectEvents
 from minray.worker.peer import Peer
 from minray.worker.recorder import ForeignEvents, Recorder
 from minray.worker.replies import Replies
@@ -61,7 +63,7 @@ LAST_TASKS = 2000  # whose events a worker ships at its end without being asked
 EVENTS_WAIT_S = 0.3
 
 
-class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Waiting):
+class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Waiting, ObjectEvents):
     """One process's membership. Made by `join`."""
 
     def __init__(self, config: SessionConfig, worker_id: bytes, is_driver: bool) -> None:
@@ -78,6 +80,7 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Wai
             self.recorder.table = self.table
             self.recorder.next_number = lambda: int(self.numbers.__reduce__()[1][0])  # looks, does not take
             self.recorder.function_name = lambda number: self.functions[number].name
+            self.recorder.blocked = lambda: blocked_gets(self)
         self.on_log: Callable[[LogLines], None] = lambda lines: None
         self.on_warning: Callable[[str, str], None] = lambda key, text: None
         self.on_shutdown: Callable[[str], None] = lambda reason: None

@@ -19,7 +19,7 @@ import bisect
 import pickle
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from minray.base import events as ev
@@ -50,6 +50,8 @@ class Recorder:
         self.table: Mapping[int, Any] = {}  # number -> reference
         self.next_number: Callable[[], int] = lambda: 0
         self.function_name: Callable[[int], str] = str
+        self.blocked: Callable[[], Iterable[Any]] = tuple  # the waits under way: `worker.blocked_gets`
+        self._told_blocked: frozenset[float] = frozenset()  # when those began that are in the log
 
     # ---------------------------------------------------------------- writing
     def takes(self, number: int, arguments: tuple[str, ...]) -> None:
@@ -80,6 +82,7 @@ class Recorder:
     def read(self, cursor: int) -> ev.EventPage:
         """The events after `cursor` (0: from the start), as typed records."""
         since, at_log = cursor >> _BITS, cursor & _LOW
+        self._note_blocked()
         # In this order: what is submitted after `upto` is for the next page, and what was pending is
         # either still in the snapshot or its DONE is in the log that is copied after it.
         upto = self.next_number()
@@ -105,6 +108,18 @@ class Recorder:
             taken += 1
         found = self._decode(entries[:taken], since, submitted)
         return ev.EventPage(tuple(found), upto << _BITS | (start + taken), max(0, base - at_log))
+
+    def _note_blocked(self) -> None:
+        """Put the waits that are under way into the log, each once: other readers find them there."""
+        waits = {wait.started_s: wait for wait in self.blocked()}
+        before, self._told_blocked = self._told_blocked, frozenset(waits)
+        for started_s in waits.keys() - before:
+            _, what, refs, count, ready, code, instruction = waits[started_s]
+            entry = (GET, 0.0, started_s, what, refs, count, ready, code, instruction)
+            done = self._got(entry)
+            self.record(
+                ev.GetStarted(started_s, what, done.object_ids, count, ready, done.caller, done.worker_id)
+            )
 
     def ahead(self, cursor: int) -> tuple[int, int]:
         """(the cursor of this moment, about how many events lie between). Decodes nothing."""
@@ -190,7 +205,7 @@ class Recorder:
                     found.append(self._submission(number, known[0], function, actor))
             found.append(ev.TaskDispatched(now, self._task(number), worker, pid, attempts.get(number, 0)))
 
-    def _got(self, entry: tuple[Any, ...]) -> ev.Event:
+    def _got(self, entry: tuple[Any, ...]) -> ev.GetCalled:
         _, now, started, what, refs, count, ready, code, instruction = entry
         caller = f"{code.co_filename}:{line_of(code, instruction)}" if code is not None else ""
         shown = tuple(ids.object_id_hex(owner, number) for owner, number in refs)

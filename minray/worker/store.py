@@ -37,13 +37,14 @@ FULL_WAIT_S = 5.0
 class SharedStored(Stored):
     """A stored value whose end must be told: its block is freed, its references are unpinned."""
 
-    __slots__ = ("on_end",)
+    __slots__ = ("on_end", "number")
 
     on_end: Callable[[Any], None]
+    number: int  # of the reference, for the events; 0: none
 
     def __del__(self) -> None:
         try:
-            self.on_end((self.block, self.refs, self.size))
+            self.on_end((self.block, self.refs, self.size, self.number))
         except AttributeError:
             pass
 
@@ -79,7 +80,7 @@ class StoreClient:
         self.inline_limit = inline_limit
         self._ask_store = ask_store
         self._collect = collect  # frees what is queued to be freed
-        self.ended: deque[tuple[Any, tuple[Any, ...], int]] = deque()
+        self.ended: deque[tuple[Any, tuple[Any, ...], int, int]] = deque()
 
     def close(self) -> None:
         """Let go of the arena: functions and refs that a program keeps must not keep its memory too."""
@@ -153,13 +154,16 @@ class StoreClient:
             else f"worker {worker_id.hex()[:8]}"
         )
 
-    def keep(self, parts: tuple[Any, ...], refs: Sequence[Any], on_end: Callable[[Any], None]) -> Stored:
-        """The owner's record of sealed parts."""
+    def keep(
+        self, parts: tuple[Any, ...], refs: Sequence[Any], on_end: Callable[[Any], None], number: int = 0
+    ) -> Stored:
+        """The owner's record of sealed parts; `number` is its object's."""
         stream, buffers, block, size = parts
         if block is None and not refs:
             return Stored(stream, buffers, None, (), size)
         stored = SharedStored(stream, buffers, block, tuple(refs), size)
         stored.on_end = on_end
+        stored.number = number
         return stored
 
     # ---------------------------------------------------------------- form -> value

@@ -179,7 +179,7 @@ class Submission(CoreState):
         if state == STORED:
             stream, buffers, block, _ = form
             if block is not None:
-                whole = self.adopt(form, refs, None)
+                whole = self.adopt(form, refs, None, "argument")
                 call = Call(stream, None, (*block, self.worker_id, whole.n), (), returns)
                 return call, dependencies, (*dependencies, whole)
             if buffers or refs:
@@ -190,14 +190,18 @@ class Submission(CoreState):
             return Call(stream, None, None, (), returns), dependencies, tuple(dependencies)
         return form, dependencies, ()
 
-    def adopt(self, form: tuple[Any, ...], refs: Any, ref: ObjectRef[Any] | None) -> ObjectRef[Any]:
-        """Make sealed parts an own, ready object."""
+    def adopt(
+        self, form: tuple[Any, ...], refs: Any, ref: ObjectRef[Any] | None, kind: str = "put"
+    ) -> ObjectRef[Any]:
+        """Make sealed parts an own, ready object. `kind`: of its ObjectPut."""
         if ref is None:
             ref = make_ref(self.worker_id, next(self.numbers))
         for part in refs:
             self.pin(part)
-        ref.v = self.store.keep(form, refs, self.note_end)
+        ref.v = self.store.keep(form, refs, self.note_end, ref.n)
         ref.st = STORED
+        if form[2] is not None and self.recorder is not None:
+            self.note_stored(ref, form, kind)
         return ref
 
     def when_ready(

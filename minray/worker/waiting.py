@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from minray.base import events as ev
 from minray.base.errors import GetTimeoutError, RayTaskError
 from minray.serialization.errors import load_error
 from minray.serialization.values import FAILED, PENDING, PICKLED, PLAIN, STORED
@@ -49,11 +48,6 @@ class Waiting(CoreState):
         state, form, refs = self.store.seal(value)
         if state == STORED:
             self.adopt(form, refs, ref)
-            if self.recorder is not None and form[2] is not None:
-                self.recorder.record(
-                    ev.ObjectPut(_perf(), ref.hex(), form[3], "shared", self.worker_id.hex())
-                )
-                self.recorder.roll()
         else:
             ref.v = form
             ref.st = state

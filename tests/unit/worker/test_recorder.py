@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from minray.base import events as ev
+from minray.worker.blocked_gets import BlockedGet
 from minray.worker.recorder import CHUNK, CHUNKS_MAX, DISPATCH, DONE, Recorder
 
 OWNER, WORKER = b"o" * 16, b"w" * 16
@@ -122,3 +123,17 @@ def test_few_tasks_are_told_from_where_the_reader_was() -> None:
     assert owner.recorder.recent(0, 5) == 0
     assert owner.recorder.recent(cursor, 5) == cursor
     assert len(owner.recorder.read(owner.recorder.recent(cursor, 5)).events) == 2
+
+
+def test_a_wait_that_is_under_way_is_told_once_to_each_reader() -> None:
+    owner = Owner()
+    waits = [BlockedGet(5.0, "get", ((OWNER, 1),), 1, 0, None, 0)]
+    owner.recorder.blocked = lambda: waits
+    first = owner.recorder.read(0)
+    again = owner.recorder.read(first.cursor)
+    other = owner.recorder.read(0)
+    assert [kinds(page) for page in (first, again, other)] == [["GetStarted"], [], ["GetStarted"]]
+    waits.append(BlockedGet(6.0, "wait", ((OWNER, 1), (OWNER, 2)), 2, 1, None, 0))
+    (second,) = owner.recorder.read(first.cursor).events
+    assert isinstance(second, ev.GetStarted)
+    assert (second.what, second.count, second.ready, second.time_s) == ("wait", 2, 1, 6.0)
