@@ -10,7 +10,7 @@ from minray.api.init import auto_init
 from minray.base import ids
 from minray.base.errors import RaySystemError
 from minray.engine.seam import RunningTask, slot
-from minray.record.timeline import chrome_trace
+from minray.recording.timeline import chrome_trace
 from minray.worker.task_context import current_task
 
 
