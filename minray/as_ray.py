@@ -46,7 +46,6 @@ _LIBRARIES = {
     "ray.job_submission": "job submission",
     "ray.dashboard": "the dashboard",
     "ray.cluster_utils": "clusters of many nodes on one machine",
-    "ray.runtime_env": "runtime environments",
     "ray.autoscaler": "the autoscaler",
 }
 _own_version: str | None = None

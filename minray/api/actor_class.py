@@ -18,9 +18,9 @@ from minray.api.placement import check_wishes
 from minray.api.remote_function import ArgumentCheck, argument_check
 from minray.api.teaching import warn_large_code
 from minray.base import ids
+from minray.base.resources import in_environment
 from minray.engine.seam import ActorSpec, slot
 from minray.serialization import functions as code
-from minray.serialization.environment import actor_code
 
 METHOD_OPTIONS = "__minray_method_options__"
 _SPECIAL = ("__ray_ready__", "__ray_terminate__", "__ray_call__")
@@ -232,21 +232,22 @@ class ActorClass:
         check_wishes(options, engine)
         if not self._blob or self._epoch != code.epoch:
             self._epoch = code.epoch
-            self._blob = code.dump_code(actor_code(self._cls, options.runtime_env))
+            self._blob = code.dump_code(self._cls)
             warn_large_code(f"The actor class {self._cls.__name__}", len(self._blob))
         info = self._handle_info()
+        environment_key, environment = engine.environment(options.runtime_env)
         spec = ActorSpec(
             self._cls.__name__,
             self._blob,
             options.name or "",
             namespace,
             options.detached,
-            options.placement,
+            in_environment(options.placement, environment_key),
             options.held,
             options.max_restarts,
             options.max_task_retries,
             options.max_pending_calls,
-            {"max_concurrency": options.max_concurrency},
+            {"max_concurrency": options.max_concurrency, "environment": environment},
         )
         try:
             actor_id, ref = engine.create_actor(spec, info, args, kwargs)

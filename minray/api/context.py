@@ -11,6 +11,7 @@ from minray.base import ids
 from minray.base.errors import RaySystemError
 from minray.engine.seam import RunningTask, slot
 from minray.recording.timeline import chrome_trace
+from minray.runtime_env import RuntimeEnv
 from minray.worker.task_context import current_task
 
 
@@ -134,9 +135,14 @@ class RuntimeContext:
         """Where the control plane listens: the session folder."""
         return str(self._engine.core.config.session_dir)
 
+    @property
+    def runtime_env(self) -> RuntimeEnv:
+        """The runtime environment of what runs here, that of the job included; folders are those of the copies."""
+        return RuntimeEnv(**self._engine.job_environment(), _validate=False)
+
     def get_runtime_env_string(self) -> str:
         """JSON of the runtime environment."""
-        return "{}"
+        return self.runtime_env.serialize()
 
     def get_assigned_resources(self) -> dict[str, float]:
         """What the running task or actor holds."""

@@ -11,6 +11,7 @@ import atexit
 import logging
 import os
 import secrets
+import shutil
 import sys
 import threading
 import uuid
@@ -24,7 +25,6 @@ from minray.base.config import SessionConfig, read_environment
 from minray.base.host import detect_capacity
 from minray.engine import seam
 from minray.engine.seam import slot
-from minray.serialization.environment import variables_of
 from minray.serialization.functions import watch_reloads
 
 _lock = threading.RLock()
@@ -200,8 +200,11 @@ def _start(
     from minray.node.start import begin_node
 
     main = sys.modules.get("__main__")
+    session_dir = make_session_dir(temp_dir)
+    environment = _job_environment(runtime_env, session_dir)
+    folder = environment.get("working_dir")
     config = SessionConfig(
-        session_dir=make_session_dir(temp_dir),
+        session_dir=session_dir,
         token=secrets.token_bytes(32),
         node_id=secrets.token_bytes(28),
         driver_pid=os.getpid(),
@@ -209,15 +212,16 @@ def _start(
         arena_bytes=arena_bytes,
         namespace=namespace or str(uuid.uuid4()),
         log_to_driver=log_to_driver,
-        sys_path=_paths_of_workers(),
-        working_dir=os.getcwd(),
+        sys_path=(*([folder] if folder else []), *environment.get("py_modules", ()), *_paths_of_workers()),
+        working_dir=folder or os.getcwd(),
         preload=tuple(name for name in ("numpy",) if name in sys.modules),
         main_path=str(getattr(main, "__file__", "") or ""),
         tracing=tracing,
         as_ray=_is_as_ray(),
         labels=labels,
+        environment=environment,
     )
-    with _environment_of_workers(runtime_env):
+    with _environment_of_workers(environment.get("env_vars") or {}):
         node = begin_node(config)
     try:
         import minray.engine.cluster  # noqa: F401  (takes as long as the node's start: both at once)
@@ -229,10 +233,25 @@ def _start(
         raise
 
 
+def _job_environment(given: Any, session_dir: str) -> dict[str, Any]:
+    """`init(runtime_env=...)`, checked, its folders copied."""
+    if not given:
+        return {}
+    from minray.runtime_env.packaging import prepare
+    from minray.serialization.functions import dump_code
+
+    try:
+        if not isinstance(given, Mapping):
+            raise TypeError(f"runtime_env must be dict or RuntimeEnv, not {type(given).__name__}")
+        return prepare(given, session_dir, dump_code)
+    except BaseException:
+        shutil.rmtree(session_dir, ignore_errors=True)
+        raise
+
+
 @contextmanager
-def _environment_of_workers(runtime_env: Any) -> Iterator[None]:
+def _environment_of_workers(variables: Mapping[str, str]) -> Iterator[None]:
     """The node and all workers inherit the variables of the job; the driver's own stay as they are."""
-    variables = variables_of(runtime_env if isinstance(runtime_env, Mapping) else None)
     before = {key: os.environ.get(key) for key in variables}
     os.environ.update(variables)
     try:

@@ -7,7 +7,6 @@ cluster on one machine do not change. (Ray would let the task wait for a node th
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,18 +15,10 @@ from minray.base.errors import ActorUnschedulableError, TaskUnschedulableError
 
 
 def check_wishes(options: TaskOptions | ActorOptions, engine: Any) -> None:
-    """Refuse what no node can grant; warn of what this version does not do.
+    """Refuse what no node can grant.
 
     Raises: TaskUnschedulableError or ActorUnschedulableError with the reason.
     """
-    ungranted = [key for key in options.runtime_env or () if key not in ("env_vars", "config")]
-    if ungranted:
-        warnings.warn(
-            f"runtime_env: {', '.join(ungranted)} of a single task or actor is not applied in this version of "
-            "minray; it runs with the packages and in the folder of the driver. env_vars are applied.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
     strategy = options.scheduling_strategy
     if isinstance(strategy, SchedulingStrategy) or options.label_selector:
         reason = refusal(strategy, options.label_selector, engine.ask("nodes"))

@@ -16,9 +16,9 @@ from typing import Any
 from minray.api.options import TaskOptions, parse_task_options
 from minray.api.placement import check_wishes
 from minray.api.teaching import warn_large_code
+from minray.base.resources import in_environment
 from minray.engine.seam import FunctionSpec, slot
 from minray.serialization import functions as code
-from minray.serialization.environment import task_code
 
 
 class RemoteFunction:
@@ -71,7 +71,7 @@ class RemoteFunction:
             engine = auto_init()
         if not self._blob or self._epoch != code.epoch:
             self._epoch = code.epoch
-            self._blob = code.dump_code(task_code(self._function, self._options.runtime_env))
+            self._blob = code.dump_code(self._function)
             warn_large_code(f"The remote function {self._name}", len(self._blob))
         options = self._options
         if options.num_returns == 1 and inspect.isgeneratorfunction(self._function):
@@ -85,13 +85,15 @@ class RemoteFunction:
                 "return a list, or use a number."
             )
         check_wishes(options, engine)
+        environment_key, environment = engine.environment(options.runtime_env)
         spec = FunctionSpec(
             self._name,
             self._blob,
-            options.shape,
+            in_environment(options.shape, environment_key),
             options.max_retries,
             options.retry_exceptions,
             options.num_returns,
+            environment,
         )
         self._submit = engine.prepare(spec)
         self._engine = engine

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class SessionConfig:
     tracing: bool = True
     as_ray: bool = False  # `import ray` means minray in the workers too
     labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)  # the job's prepared runtime_env
 
     @property
     def node_socket(self) -> str:

@@ -57,9 +57,33 @@ def larger_of(first: Shape, second: Shape) -> Shape:
     return tuple(sorted(merged.items()))
 
 
+ENVIRONMENT = "env:"
+"""Part of a shape, of amount zero, "env:<key>": only a worker of that runtime environment will do."""
+
+
+def environment_of(shape: Shape) -> str:
+    """The key of the runtime environment that `shape` asks for, "" for that of the job."""
+    for name, amount in shape:
+        if not amount and name.startswith(ENVIRONMENT):
+            return name.removeprefix(ENVIRONMENT)
+    return ""
+
+
+def in_environment(shape: Shape, key: str) -> Shape:
+    """`shape`, for workers of the runtime environment `key`."""
+    return tuple(sorted((*shape, (ENVIRONMENT + key, 0)))) if key else shape
+
+
 def describe(shape: Iterable[tuple[str, int]]) -> str:
     """ "CPU: 2, memory: 1.5 GB": amounts as a sentence part. "nothing" when empty."""
-    return ", ".join(f"{name}: {describe_amount(name, amount)}" for name, amount in shape) or "nothing"
+    return (
+        ", ".join(
+            f"{name}: {describe_amount(name, amount)}"
+            for name, amount in shape
+            if not name.startswith(ENVIRONMENT)
+        )
+        or "nothing"
+    )
 
 
 def describe_amount(name: str, amount: int) -> str:
@@ -105,7 +129,8 @@ class ResourceSet:
     def times(self, shape: Shape, most: int) -> int:
         """How often `shape` could be taken, at most `most` times."""
         for name, amount in shape:
-            most = min(most, max(0, self.amounts.get(name, 0)) // amount)
+            if amount:
+                most = min(most, max(0, self.amounts.get(name, 0)) // amount)
         return most
 
     def lacking(self, shape: Shape) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import os
 import pickle
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minray.base import ids
@@ -21,6 +21,7 @@ from minray.base.config import SessionConfig
 from minray.base.events import EventPage
 from minray.base.messages import CreateActor
 from minray.engine.seam import ActorSpec, FunctionSpec, RunningTask, slot
+from minray.serialization.functions import dump_code
 from minray.worker.core import CoreWorker
 from minray.worker.functions import FunctionRecord
 from minray.worker.interrupts import interrupts
@@ -57,6 +58,7 @@ class ClusterEngine:
                     spec.returns,
                     core.group_of(spec.shape),
                 )
+                record.group.environment = spec.environment
                 self._known[key] = record
                 core.add_function(record)
         if spec.returns == 1:
@@ -185,8 +187,26 @@ class ClusterEngine:
             actor.namespace if actor is not None and actor.namespace else core.config.namespace,
             gpu_ids,
             bool(actor is not None and actor.incarnation > 0),
-            {name: amount / 10_000 for name, amount in shape},
+            {name: amount / 10_000 for name, amount in shape if amount},
         )
+
+    def environment(self, own: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any] | None]:
+        """See the seam."""
+        inherited = self.core.environment
+        if not own and not inherited:
+            return "", None
+        from minray.runtime_env.description import key_of, merged
+        from minray.runtime_env.packaging import prepare
+
+        prepared = prepare(own, self.core.config.session_dir, dump_code) if own else None
+        whole = merged(inherited, prepared)
+        return (key_of(whole), whole) if whole else ("", None)
+
+    def job_environment(self) -> Mapping[str, Any]:
+        """See the seam."""
+        from minray.runtime_env.description import merged
+
+        return merged(self.core.config.environment, self.core.environment)
 
     def resolved_argument(self, value: Any) -> bool:
         """See the seam."""

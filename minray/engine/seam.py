@@ -7,7 +7,7 @@ it. (A ContextVar alone would be unset in threads and lost between `await` cells
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ class FunctionSpec:
     max_retries: int
     retry_exceptions: bool | tuple[type[BaseException], ...]
     returns: int
+    environment: Mapping[str, Any] | None = None  # a prepared runtime_env; its key is part of `shape`
 
 
 @dataclass(slots=True)
@@ -110,6 +111,14 @@ class Engine(Protocol):
 
     def running(self) -> RunningTask:
         """Who am I?"""
+
+    def environment(self, own: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any] | None]:
+        """(key, prepared form) of the `runtime_env` of a task or actor submitted here; ("", None): the job's.
+
+        Raises: ValueError, TypeError, RuntimeEnvSetupError."""
+
+    def job_environment(self) -> Mapping[str, Any]:
+        """The prepared `runtime_env` of what runs here, the job's part included."""
 
     def resolved_argument(self, value: Any) -> bool:
         """Whether `value` is the running task's own argument, resolved from a reference."""

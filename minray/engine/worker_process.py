@@ -59,6 +59,9 @@ def run_worker(boot: WorkerBoot) -> None:
         import minray.as_ray
 
         minray.as_ray.install()
+    hook = config.environment.get("worker_process_setup_hook")
+    if hook:
+        executor.set_up({"worker_process_setup_hook": hook})
     threading.main_thread().name = "minray-worker"
     try:
         executor.run()

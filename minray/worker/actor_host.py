@@ -54,6 +54,7 @@ class ActorHost:
         self.held = spec.get("held", ())
         self._payload = spec["payload"]
         self._blob: bytes = spec["class"]
+        self._environment: dict[str, Any] | None = spec.get("environment")
         self._concurrency: int | None = spec.get("max_concurrency")
         self.instance: Any = None
         self._methods: dict[str, Any] = {}
@@ -76,6 +77,10 @@ class ActorHost:
         executor.context = running.task = self._context
         made: list[Any] = []
         try:
+            if self._environment and not self.core.environment:
+                executor.become(self._environment)
+            if executor.environment_error is not None:
+                raise executor.environment_error
             cls = load_code(self._blob)
             payload = self._payload
             if type(payload) is tuple:

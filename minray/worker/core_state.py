@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from minray.base.config import SessionConfig
@@ -78,6 +78,7 @@ class TaskGroup:
         "max_leases",
         "stuck",
         "is_actor",
+        "environment",
     )
 
     def __init__(self, shape: Shape, max_leases: int) -> None:
@@ -90,6 +91,7 @@ class TaskGroup:
         self.max_leases = max_leases
         self.stuck: str = ""
         self.is_actor = False
+        self.environment: Any = None  # what a worker must set up for these tasks (a prepared runtime_env)
 
 
 class CoreState:
@@ -131,6 +133,7 @@ class CoreState:
         self._parent: Any = None  # the task context of the last submission
         self.executor: Any = None
         self.habits = HabitWatch()
+        self.environment: Mapping[str, Any] = {}  # the runtime_env that this worker serves, beyond the job's
 
     if TYPE_CHECKING:  # what one part offers to the others; each is defined in exactly one of them
 

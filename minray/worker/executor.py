@@ -20,10 +20,10 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from minray.base.errors import AsyncioActorExit, RayTaskError, capture
+from minray.base.errors import AsyncioActorExit, RayTaskError, RuntimeEnvSetupError, capture
 from minray.base.messages import WorkerBlocked, WorkerUnblocked
 from minray.rpc.loop import TICK_S
 from minray.serialization.errors import dump_error
@@ -68,6 +68,7 @@ class Executor:
         self.stopping = False
         self._looked_at: TaskContext | None = None
         self._looks_again = False
+        self.environment_error: BaseException | None = None  # every task of this worker raises it
 
     # ---------------------------------------------------------------- frames
     def on_tasks(self, peer: Peer, message: Any) -> None:
@@ -90,7 +91,7 @@ class Executor:
         """(EXPORT, number, name, blob, careful): unpickled when first called, so that its error is the task's."""
         _, number, name, blob, careful = message
         if number not in peer.functions:
-            peer.functions[number] = _Unread(blob)
+            peer.functions[number] = _Unread(blob, self.environment_error)
         peer.names[number] = name
         if careful:
             self.average_s[number] = math.inf  # and stays so: never known to be fast, never shares a frame
@@ -98,10 +99,26 @@ class Executor:
             self.average_s.pop(number, None)  # of another caller's function with that number
 
     def on_leased(self, peer: Peer, message: Any) -> None:
-        """(LEASED, lease id, gpu ids, shape)."""
-        _, peer.lease_id, gpu_ids, peer.shape = message
+        """(LEASED, lease id, gpu ids, shape, prepared runtime_env | None)."""
+        _, peer.lease_id, gpu_ids, peer.shape, environment = message
+        if environment and not self.core.environment:
+            self.become(environment)
         peer.gpu_ids = tuple(gpu_ids)
         show_gpus(peer.gpu_ids)
+
+    def become(self, environment: Mapping[str, Any]) -> None:
+        """Set this process up for a runtime environment; it is done once, before its first task."""
+        self.core.environment = environment
+        self.set_up(environment)
+
+    def set_up(self, environment: Mapping[str, Any]) -> None:
+        """Apply a prepared runtime environment; its error becomes that of every task and actor here."""
+        from minray.runtime_env.setup import set_up
+
+        try:
+            set_up(environment)
+        except RuntimeEnvSetupError as error:
+            self.environment_error = error
 
     def on_take_back(self, peer: Peer, message: Any) -> None:
         """(TAKE_BACK, count): unstarted tasks go back, newest first."""
@@ -424,13 +441,16 @@ class Executor:
 class _Unread:
     """An exported function not unpickled yet."""
 
-    __slots__ = ("blob",)
+    __slots__ = ("blob", "error")
 
-    def __init__(self, blob: bytes) -> None:
+    def __init__(self, blob: bytes, error: BaseException | None) -> None:
         self.blob = blob
+        self.error = error
 
     def read(self) -> Any:
         """Unpickle. What it raises becomes the task's exception."""
+        if self.error is not None:
+            raise self.error
         return load_code(self.blob)
 
 

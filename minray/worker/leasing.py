@@ -43,7 +43,7 @@ class Leasing(CoreState):
         lease = Lease(group, peer, grant.lease_id, _perf())
         peer.lease = lease
         self.leases_by_id[grant.lease_id] = lease
-        peer.channel.send((LEASED, grant.lease_id, grant.gpu_ids, grant.shape))
+        peer.channel.send((LEASED, grant.lease_id, grant.gpu_ids, grant.shape, group.environment))
         if self.recorder is not None:
             self._note_lease(lease, True)
         with self.flush_lock:
@@ -57,7 +57,7 @@ class Leasing(CoreState):
 
     def _note_lease(self, lease: Lease, granted: bool) -> None:
         assert self.recorder is not None
-        shape = ", ".join(f"{name}:{amount / 10_000:g}" for name, amount in lease.group.shape)
+        shape = ", ".join(f"{name}:{amount / 10_000:g}" for name, amount in lease.group.shape if amount)
         self.recorder.record(
             ev.LeaseChanged(
                 _perf(),

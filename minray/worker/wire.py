@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 TASKS = 0  # (TASKS, [(number, function id | method name, payload), ...])
 REPLY = 1  # (REPLY, numbers, states | None (all plain), values, times: 2k doubles t0*, t1*)
 EXPORT = 2  # (EXPORT, function id, name, blob, careful: answer before the next task starts)
-LEASED = 3  # (LEASED, lease id, gpu ids, shape): this connection's tasks run under that lease
+LEASED = 3  # (LEASED, lease id, gpu ids, shape, prepared runtime_env | None): its tasks run under that lease
 TAKE_BACK = 4  # (TAKE_BACK, how many unstarted tasks to return)
 RETURNED = 5  # (RETURNED, [numbers], blocked): not started, yours again; blocked: send no more
 UNBLOCKED = 6  # (UNBLOCKED,): send again

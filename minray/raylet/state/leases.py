@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from minray.base.messages import CapacityWanted, LeaseGranted, Shape
-from minray.base.resources import GpuSet, ResourceSet
+from minray.base.resources import GpuSet, ResourceSet, environment_of
 from minray.raylet.state import stuck
 from minray.raylet.state.commands import (
     ActorPlaced,
@@ -314,7 +314,7 @@ class LeaseTable:
             for shape in list(queues):
                 if not pool.idle:
                     break
-                if self._fits_now(shape, reserved):
+                if self._fits_now(shape, reserved) and pool.has_idle(environment_of(shape)):
                     self._grant(shape, now_s)
                     progress = True
 
@@ -332,7 +332,7 @@ class LeaseTable:
         client_id = self._next_client(shape)
         placement = self.demand.take(shape, client_id, now_s)
         lease_id, self._next_lease_id = self._next_lease_id, self._next_lease_id + 1
-        worker = self.pool.take(now_s, lease_id, placement is not None)
+        worker = self.pool.take(now_s, lease_id, placement is not None, environment_of(shape))
         lease = self.leases[lease_id] = Lease(lease_id, client_id, shape, worker.worker_id, placement)
         self.available.subtract(shape)
         lease.gpus = self.gpus.take(dict(shape).get("GPU", 0))
@@ -389,7 +389,8 @@ class LeaseTable:
         if self._paused_until_s != stuck.NEVER:
             return
         left, gpus = self.available.copy(), self.gpus.copy()
-        useful = ahead = 0
+        useful: dict[str, int] = {}  # workers that could run, by runtime environment
+        ahead = 0
         for shape, queue in self.demand.queues.items():
             wanted = queue.total
             possible = left.times(shape, wanted)
@@ -399,13 +400,31 @@ class LeaseTable:
                 gpus.take(gpu_amount)
                 left.subtract(shape)
                 taken += 1
-            useful += taken
+            environment = environment_of(shape)
+            useful[environment] = useful.get(environment, 0) + taken
             if taken < wanted and self._constructing and self.capacity.fits(shape):
                 ahead += sum(len(waiting.placements) for waiting in queue.clients.values())
-        useful += min(ahead, ACTOR_PREFETCH)
+        useful[""] = useful.get("", 0) + min(ahead, ACTOR_PREFETCH)
         burst = max(START_BURST_MIN, 2 * self.capacity.get("CPU") // 10_000)
-        missing = min(useful - len(self.pool.idle), burst) - self.pool.starting
-        self._order(min(missing, self.max_workers - len(self.pool)), now_s)
+        missing = min(self._lacking_workers(useful), burst) - self.pool.starting
+        room = self.max_workers - len(self.pool)
+        if missing > room:
+            self._make_room(missing - room, useful, now_s)
+        self._order(min(missing, room), now_s)
+
+    def _lacking_workers(self, useful: dict[str, int]) -> int:
+        """How many workers beyond the idle ones could run; one as forked can serve any environment."""
+        idle: dict[str | None, int] = {}
+        for worker in self.pool.idle:
+            idle[worker.environment] = idle.get(worker.environment, 0) + 1
+        lacking = sum(max(0, count - idle.get(environment, 0)) for environment, count in useful.items())
+        return lacking - idle.get(None, 0)
+
+    def _make_room(self, count: int, useful: dict[str, int], now_s: float) -> None:
+        """As many processes as memory allows: idle ones of environments that nobody wants now may leave."""
+        for worker in [worker for worker in self.pool.idle if not useful.get(worker.environment or "")][:count]:
+            self.pool.retire(worker, now_s)
+            self._out.append(AskToRetire(worker.worker_id))
 
     def _order(self, count: int, now_s: float) -> None:
         if count > 0:

@@ -7,7 +7,8 @@
                           retiring ──exit──► gone          any ──doom──► doomed ──exit──► gone
 
 The idle list is a stack: the worker used last is warm, and those below it grow old and are given
-back. Retiring is a request: a worker whose objects are still wanted refuses. Pure: no clock, no forks.
+back. A worker serves one runtime environment from its first lease on, because a process cannot be made
+as new. Retiring is a request: a worker whose objects are still wanted refuses. Pure: no clock, no forks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ RETIRE_PATIENCE_S = 5.0
 class Worker:
     """One worker process."""
 
-    __slots__ = ("worker_id", "state", "pid", "address", "since_s", "lease_id", "blocked", "lent_cpu", "used")
+    __slots__ = (
+        "worker_id", "state", "pid", "address", "since_s", "lease_id", "blocked", "lent_cpu", "used", "environment"
+    )  # fmt: skip
 
     def __init__(self, worker_id: bytes, now_s: float) -> None:
         self.worker_id = worker_id
@@ -33,6 +36,7 @@ class Worker:
         self.used = False  # somebody may have heard of it
         self.blocked = 0  # its task waits in get: a number that grows from block to block, else 0
         self.lent_cpu = 0  # ten-thousandths of CPU lent to others meanwhile
+        self.environment: str | None = None  # the runtime environment that it serves; None: as forked
 
     def __repr__(self) -> str:
         return f"<worker {self.worker_id.hex()[:8]} {self.state} pid={self.pid} lease={self.lease_id}>"
@@ -72,9 +76,16 @@ class WorkerPool:
         self._become_idle(worker, now_s)
         return True
 
-    def take(self, now_s: float, lease_id: int, is_actor: bool) -> Worker:
-        """The idle worker that was used last, now leased."""
-        worker = self.idle.pop()
+    def has_idle(self, environment: str) -> bool:
+        """Whether an idle worker can serve that runtime environment."""
+        return any(worker.environment in (None, environment) for worker in self.idle)
+
+    def take(self, now_s: float, lease_id: int, is_actor: bool, environment: str = "") -> Worker:
+        """The fitting idle worker that was used last, now leased. There must be one."""
+        fitting = [worker for worker in self.idle if worker.environment in (None, environment)]
+        worker = next((worker for worker in reversed(fitting) if worker.environment is not None), fitting[-1])
+        self.idle.remove(worker)
+        worker.environment = environment
         worker.state = "actor" if is_actor else "leased"
         worker.since_s = now_s
         worker.used = True
@@ -119,10 +130,14 @@ class WorkerPool:
             self._stays(worker, now_s)
         old = [worker for worker in self.idle if worker.since_s + self.idle_worker_s <= now_s]
         for worker in old:
-            self.idle.remove(worker)
-            worker.state, worker.since_s = "retiring", now_s
-            self.retiring.add(worker)
+            self.retire(worker, now_s)
         return old
+
+    def retire(self, worker: Worker, now_s: float) -> None:
+        """The idle worker is asked to leave."""
+        self.idle.remove(worker)
+        worker.state, worker.since_s = "retiring", now_s
+        self.retiring.add(worker)
 
     def retire_refused(self, worker_id: bytes, now_s: float) -> None:
         """It holds objects that somebody still wants; it stays, and is asked again later."""

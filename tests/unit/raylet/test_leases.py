@@ -7,7 +7,7 @@ import random
 import pytest
 from world import BOTH, CPU, GPU, NOTHING, TWO_CPUS, World
 
-from minray.base.resources import shape_of
+from minray.base.resources import in_environment, shape_of
 
 A, B, C = b"driver-a", b"driver-b", b"driver-c"
 
@@ -563,3 +563,57 @@ def test_random_schedules_keep_the_invariants_and_lose_nothing(seed: int) -> Non
         world.die(worker_id)
     assert world.available == {"CPU": 3.0, "GPU": 2.0, "special": 1.0}, f"seed {seed}"
     assert world.table.next_deadline_s() is None
+
+
+# --------------------------------------------------------------------------------- environments
+def in_env(key: str) -> tuple:
+    return in_environment(CPU, key)
+
+
+def test_a_worker_serves_one_environment_for_life() -> None:
+    world = World(CPU=2)
+    world.client(A)
+    world.demand(A, in_env("e1"), 1)
+    world.connect()
+    (grant,) = world.granted_to(A)
+    world.give(A, grant.lease_id)
+    world.demand(A, CPU, 1)
+    assert len(world.granted_to(A)) == 1 and len(world.ordered) == 1  # the idle one will not do
+    world.connect()
+    plain = world.granted_to(A)[-1]
+    assert plain.worker_id != grant.worker_id
+    world.demand(A, in_env("e1"), 1)
+    assert world.granted_to(A)[-1].worker_id == grant.worker_id and not world.ordered
+
+
+def test_a_fresh_worker_serves_whoever_comes_first() -> None:
+    world = World(CPU=2, prestart=2)
+    world.table.prestart(world.now_s)
+    world.settle()
+    world.connect()
+    world.client(A)
+    world.demand(A, in_env("e1"), 1)
+    world.demand(A, in_env("e2"), 1)
+    assert len(world.granted_to(A)) == 2 and not world.ordered
+
+
+def test_an_idle_worker_of_another_environment_makes_room_when_memory_allows_no_more() -> None:
+    world = World(CPU=1, max_workers=1)
+    world.client(A)
+    world.demand(A, in_env("e1"), 1)
+    (worker_id,) = world.connect()
+    world.give(A, world.granted_to(A)[0].lease_id)
+    world.demand(A, CPU, 1)
+    assert world.retired == [worker_id] and not world.ordered
+    world.table.worker_died(worker_id, "retired", world.now_s)
+    world.settle()
+    assert len(world.connect()) == 1 and len(world.granted_to(A)) == 2
+
+
+def test_an_environment_is_no_resource_in_sentences() -> None:
+    world = World(CPU=1)
+    world.client(A)
+    world.demand(A, in_environment(shape_of({"CPU": 4}), "e1"), 1)
+    world.pass_time(3)
+    (told,) = [found.reason for _, found in world.stuck]
+    assert "env:" not in told and "CPU: 4" in told
