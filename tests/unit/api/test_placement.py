@@ -50,8 +50,3 @@ def test_nodes_are_asked_for_only_when_it_matters() -> None:
     engine = Engine()
     check_wishes(parse_task_options({"scheduling_strategy": "SPREAD", "num_cpus": 2}), engine)
     assert engine.asked == 0
-
-
-def test_an_environment_of_a_single_task_is_not_dropped_silently() -> None:
-    with pytest.warns(RuntimeWarning, match="pip of a single task"):
-        check_wishes(parse_task_options({"runtime_env": {"pip": ["x"], "env_vars": {"A": "1"}}}), Engine())
