@@ -39,9 +39,9 @@ _HOMES = {
     "JobID": "minray.base.ids",
 }
 _ELSEWHERE = ("cloudpickle",)  # Ray offers it under its own name
-_MODULES = ("actor", "exceptions", "runtime_env", "util", "testing", "widgets", "as_ray", "grading")
+_MODULES = ("actor", "dag", "exceptions", "runtime_env", "util", "testing", "widgets", "as_ray", "grading")
 _NOT_YET = frozenset(
-    "ObjectRefGenerator autoscaler cancel cluster_utils dag dashboard data job_submission rllib serve "
+    "ObjectRefGenerator autoscaler cancel cluster_utils dashboard data job_submission rllib serve "
     "train tune".split()
 )
 

@@ -42,7 +42,6 @@ _LIBRARIES = {
     "ray.train": "Ray Train",
     "ray.tune": "Ray Tune",
     "ray.serve": "Ray Serve",
-    "ray.dag": "the DAG API",
     "ray.job_submission": "job submission",
     "ray.dashboard": "the dashboard",
     "ray.cluster_utils": "clusters of many nodes on one machine",

@@ -77,8 +77,10 @@ class ActorMethod:
         return ActorMethod(self._handle, self._name, self._options.merge(overrides))
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Lazy graphs come with a later version. Raises: AttributeError that says so."""
-        raise AttributeError("method.bind() (lazy graphs, ray.dag) is not in this version of minray; use .remote()")
+        """A call to be made later, in a graph (`minray.dag`)."""
+        from minray.dag import ClassMethodNode
+
+        return ClassMethodNode(self._handle, self._name, args, kwargs, self._options.given)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Refused: a method runs in the actor. Raises: TypeError that names `.remote()`."""
@@ -202,8 +204,10 @@ class ActorClass:
         return ActorClass(self._cls, self._options.merge(overrides))
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Lazy graphs come with a later version. Raises: AttributeError that says so."""
-        raise AttributeError("Class.bind() (lazy graphs, ray.dag) is not in this version of minray; use .remote()")
+        """An actor to be made later, in a graph (`minray.dag`)."""
+        from minray.dag import ClassNode
+
+        return ClassNode(self, args, kwargs, self._options.given)
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Create an actor. Returns its handle at once; the constructor runs in a worker.

@@ -60,8 +60,10 @@ class RemoteFunction:
         return twin
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Lazy graphs come with a later version. Raises: AttributeError that says so."""
-        raise AttributeError("f.bind() (lazy task graphs, ray.dag) is not in this version of minray; use f.remote()")
+        """A task to be submitted later, in a graph (`minray.dag`)."""
+        from minray.dag import FunctionNode
+
+        return FunctionNode(self, args, kwargs, self._options.given)
 
     def _prepare(self) -> None:
         engine = slot.engine
