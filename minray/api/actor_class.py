@@ -21,6 +21,7 @@ from minray.base import ids
 from minray.base.resources import in_environment
 from minray.engine.seam import ActorSpec, slot
 from minray.serialization import functions as code
+from minray.worker.concurrency_groups import unknown_group
 
 METHOD_OPTIONS = "__minray_method_options__"
 _SPECIAL = ("__ray_ready__", "__ray_terminate__", "__ray_call__")
@@ -34,12 +35,13 @@ class HandleInfo:
     methods: dict[str, MethodOptions]
     max_task_retries: int = 0
     max_pending_calls: int = -1
-    is_async: bool = False
+    in_order: bool = True
+    groups: tuple[str, ...] = ()
     signatures: dict[str, Any] = field(default_factory=dict)  # not pickled: checks made from the class
 
     def __reduce__(self) -> tuple[Any, ...]:
-        plain = (self.class_name, self.methods, self.max_task_retries, self.max_pending_calls, self.is_async)
-        return HandleInfo, plain
+        limits = (self.max_task_retries, self.max_pending_calls, self.in_order, self.groups)
+        return HandleInfo, (self.class_name, self.methods, *limits)
 
 
 _ANY_ARGUMENTS: ArgumentCheck = ((lambda args, kwargs: None), 0, sys.maxsize)
@@ -60,6 +62,9 @@ class ActorMethod:
         self._returns = returns
         # A handle that came from elsewhere does not know the class: the actor raises what does not fit.
         self._fits, self._least, self._most = handle._info.signatures.get(name, _ANY_ARGUMENTS)
+        self._rules = options.call_rules()
+        if self._rules is not None and (group := self._rules.concurrency_group) and group not in handle._info.groups:
+            raise ValueError(unknown_group(group, handle._info.class_name, handle._info.groups))
         self._engine: Any = None
         self._call: Any = None
 
@@ -70,6 +75,8 @@ class ActorMethod:
         if self._engine is not slot.engine or self._call is None:
             self._call = self._handle._bind()
             self._engine = slot.engine
+        if self._rules is not None:
+            return self._call(self._name, args, kwargs, self._returns, self._rules)
         return self._call(self._name, args, kwargs, self._returns)
 
     def options(self, **overrides: Any) -> ActorMethod:
@@ -118,7 +125,12 @@ class ActorHandle:
                 )
             info = self._info
             self._bound = engine.bind_actor(
-                self._actor_id_bytes, info.class_name, info.max_task_retries, info.max_pending_calls, self._ref
+                self._actor_id_bytes,
+                info.class_name,
+                info.max_task_retries,
+                info.max_pending_calls,
+                info.in_order,
+                self._ref,
             )
             self._bound_engine = engine
         return self._bound
@@ -221,11 +233,6 @@ class ActorClass:
 
             engine = auto_init()
         options = self._options
-        if options.concurrency_groups:
-            raise ValueError(
-                "concurrency_groups are not in this version of minray; max_concurrency= gives one group for all "
-                "methods."
-            )
         namespace = options.namespace or engine.running().namespace
         if options.get_if_exists:
             if not options.name:
@@ -251,7 +258,13 @@ class ActorClass:
             options.max_restarts,
             options.max_task_retries,
             options.max_pending_calls,
-            {"max_concurrency": options.max_concurrency, "environment": environment},
+            info.in_order,
+            {
+                "max_concurrency": options.max_concurrency,
+                "environment": environment,
+                "concurrency_groups": dict(options.concurrency_groups),
+                "method_groups": _groups_of_methods(info.methods),
+            },
         )
         try:
             actor_id, ref = engine.create_actor(spec, info, args, kwargs)
@@ -272,17 +285,58 @@ class ActorClass:
                 methods[name] = parse_method_options(given) if given else MethodOptions()
                 static = isinstance(inspect.getattr_static(self._cls, name), (staticmethod, classmethod))
                 signatures[name] = argument_check(member, skip_first=not static)
+            options = self._options
+            _check_groups(self._cls.__name__, methods, options.concurrency_groups)
             self._info = HandleInfo(
-                self._cls.__name__, methods, self._options.max_task_retries, self._options.max_pending_calls
+                self._cls.__name__,
+                methods,
+                options.max_task_retries,
+                options.max_pending_calls,
+                self._calls_in_order(),
+                tuple(options.concurrency_groups),
             )
             self._info.signatures = signatures
         return self._info
+
+    def _calls_in_order(self) -> bool:
+        options = self._options
+        concurrent = ""
+        if has_async_methods(self._cls):
+            concurrent = "async"
+        elif (options.max_concurrency or 1) > 1:
+            concurrent = "multi-threaded"
+        if options.allow_out_of_order_execution is None:
+            return not concurrent
+        if concurrent and not options.allow_out_of_order_execution:
+            raise ValueError(
+                f"If you're using {concurrent} actors, actor tasks can't be executed in order. "
+                "Set `allow_out_of_order_execution=True` to allow out-of-order execution."
+            )
+        return not options.allow_out_of_order_execution
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ActorClass, (self._cls, self._options)
 
     def __repr__(self) -> str:
         return f"<actor class {self._cls.__name__}>"
+
+
+def has_async_methods(cls: type) -> bool:
+    """Whether calls of the class run in an event loop."""
+    return any(
+        inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
+        for _, member in inspect.getmembers(cls, callable)
+    )
+
+
+def _groups_of_methods(methods: Mapping[str, MethodOptions]) -> dict[str, str]:
+    return {name: options.concurrency_group for name, options in methods.items() if options.concurrency_group}
+
+
+def _check_groups(class_name: str, methods: Mapping[str, MethodOptions], groups: Mapping[str, int]) -> None:
+    for group in _groups_of_methods(methods).values():
+        if group not in groups:
+            raise ValueError(unknown_group(group, class_name, tuple(groups)))
 
 
 def make_actor_class(cls: type, given: Mapping[str, Any]) -> ActorClass:

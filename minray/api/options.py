@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minray.base.messages import Shape
+from minray.worker.call_rules import CallRules
 
 AMOUNT_UNIT = 10_000
 """Resource amounts are whole numbers of ten-thousandths, so that equal requests are equal keys."""
@@ -368,7 +369,7 @@ class ActorOptions:
     runtime_env: Mapping[str, Any] | None = None
     label_selector: Mapping[str, str] | None = None
     enable_task_events: bool = True
-    allow_out_of_order_execution: bool = False
+    allow_out_of_order_execution: bool | None = None  # None: only where calls run side by side anyway
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -425,7 +426,7 @@ def _actor_options(given: Mapping[str, Any]) -> ActorOptions:
         runtime_env=given.get("runtime_env"),
         label_selector=given.get("label_selector"),
         enable_task_events=_or(given.get("enable_task_events"), True),
-        allow_out_of_order_execution=bool(given.get("allow_out_of_order_execution")),
+        allow_out_of_order_execution=given.get("allow_out_of_order_execution"),
         given=dict(given),
     )
 
@@ -445,6 +446,12 @@ class MethodOptions:
     def merge(self, overrides: Mapping[str, Any]) -> MethodOptions:
         """What `handle.method.options(**overrides)` has."""
         return parse_method_options({**self.given, **overrides})
+
+    def call_rules(self) -> CallRules | None:
+        """What the process that calls must know of each call; None when there is nothing special."""
+        if self.concurrency_group is None and self.max_task_retries is None and not self.retry_exceptions:
+            return None
+        return CallRules(self.concurrency_group or "", self.max_task_retries, self.retry_exceptions)
 
 
 def parse_method_options(given: Mapping[str, Any]) -> MethodOptions:

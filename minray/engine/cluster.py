@@ -86,7 +86,9 @@ class ClusterEngine:
             pickle.dumps(info, 5),
             b"",
         )
-        calls = core.calls_of(actor_id, spec.class_name, spec.max_task_retries, spec.max_pending_calls)
+        calls = core.calls_of(
+            actor_id, spec.class_name, spec.max_task_retries, spec.max_pending_calls, spec.in_order
+        )
         parts = {
             "class_name": spec.class_name,
             "class": spec.blob,
@@ -106,11 +108,17 @@ class ClusterEngine:
         return actor_id, ref
 
     def bind_actor(
-        self, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int, ref: Any
+        self,
+        actor_id: bytes,
+        class_name: str,
+        max_task_retries: int,
+        max_pending: int,
+        in_order: bool,
+        ref: Any,
     ) -> Callable[..., Any]:
         """See the seam."""
         core = self.core
-        calls = core.calls_of(actor_id, class_name, max_task_retries, max_pending)
+        calls = core.calls_of(actor_id, class_name, max_task_retries, max_pending, in_order)
         return functools.partial(core.call_actor, calls, ref)
 
     def kill(self, actor_id: bytes, class_name: str, no_restart: bool) -> None:

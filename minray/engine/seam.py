@@ -42,6 +42,7 @@ class ActorSpec:
     max_restarts: int
     max_task_retries: int
     max_pending_calls: int
+    in_order: bool = True  # a call whose argument is late holds back those behind it
     options: dict[str, Any] = field(default_factory=dict)  # for the worker: max_concurrency, ...
 
 
@@ -74,9 +75,15 @@ class Engine(Protocol):
         """Register an actor. Returns (actor id, what its handle keeps alive). Raises: ValueError."""
 
     def bind_actor(
-        self, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int, ref: Any
+        self,
+        actor_id: bytes,
+        class_name: str,
+        max_task_retries: int,
+        max_pending: int,
+        in_order: bool,
+        ref: Any,
     ) -> Callable[..., Any]:
-        """A callable (method, args, kwargs, returns) -> ObjectRef | list | None. `ref`: what keeps the
+        """A callable (method, args, kwargs, returns[, CallRules]) -> ObjectRef | list | None. `ref`: what keeps the
         actor alive, None for a handle found by name."""
 
     def get(self, refs: Any, timeout_s: float | None) -> Any:

@@ -14,6 +14,7 @@ and when the last one is gone the actor is asked to finish and end.
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from collections import deque
 from typing import Any
@@ -34,29 +35,49 @@ from minray.base.messages import (
 )
 from minray.serialization.errors import load_error
 from minray.serialization.values import FAILED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
+from minray.worker.call_rules import CallRules
 from minray.worker.core_state import CoreState
 from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import ObjectRef, make_ref
 from minray.worker.peer import Peer
 from minray.worker.store import SharedStored
 from minray.worker.submission import BATCH, CORK_S, FRAME_TASKS, WINDOW_TASKS
+from minray.worker.wire import Call
 
 _perf = time.perf_counter
 _new = ObjectRef.__new__
+
+
+def in_group(payload: Any, group: str, returns: int) -> Call:
+    """The payload of a call that names its concurrency group."""
+    if type(payload) is Call:
+        return payload._replace(group=group)
+    stream = payload if type(payload) is bytes else pickle.dumps(payload, 5)
+    return Call(stream, None, None, (), returns, group)
 
 
 class ActorCalls:
     """One process's calls to one actor."""
 
     def __init__(
-        self, core: ActorSide, actor_id: bytes, class_name: str, max_task_retries: int, max_pending: int
+        self,
+        core: ActorSide,
+        actor_id: bytes,
+        class_name: str,
+        max_task_retries: int,
+        max_pending: int,
+        in_order: bool,
     ):
         self.core = core
         self.actor_id = actor_id
         self.class_name = class_name
         self.max_task_retries = max_task_retries
         self.max_pending = max_pending
-        self.retry_exceptions: Any = False
+        # Not in order: a call whose argument is not ready waits beside the queue, and what one group of the actor
+        # cannot take yet must not keep others from being sent.
+        self.in_order = in_order
+        self.window = WINDOW_TASKS if in_order else sys.maxsize
+        self.unready: dict[int, None] = {}
         self.state = "pending"
         self.incarnation = -1
         self.peer: Peer | None = None
@@ -81,7 +102,7 @@ class ActorCalls:
         with core.flush_lock:
             peer = self.peer
             queue = self.queue
-            while queue and peer is not None and not peer.gone and self.in_flight < WINDOW_TASKS:
+            while queue and peer is not None and not peer.gone and self.in_flight < self.window:
                 batch: list[Any] = []
                 for _ in range(min(len(queue), FRAME_TASKS)):
                     if type(queue[0]) is list:
@@ -99,7 +120,7 @@ class ActorCalls:
         self.in_flight = left = max(0, self.in_flight - count)
         if not left:
             self.sent.clear()
-            if not self.queue:
+            if not self.queue and not self.unready:
                 self.keep = None
         elif len(self.sent) > 2 * left + 4096:
             table = self.core.table
@@ -111,14 +132,20 @@ class ActorCalls:
 
     def settle(self) -> None:
         """Tell the node that nobody can reach the actor, once every call that was made is answered."""
-        if self.handles_gone and not self.queue and not self.in_flight:
+        if self.handles_gone and not self.queue and not self.in_flight and not self.unready:
             self.handles_gone = False
             self.core.tell_node(ActorOutOfScope(self.actor_id))
 
     def requeue(self, tasks: list[Any]) -> None:
         """Run these again, before anything that waits."""
-        self.queue.extendleft(reversed(tasks))
+        with self.core.flush_lock:
+            self.sent = [task for task in self.sent if task not in tasks]
+            self.queue.extendleft(reversed(tasks))
         self.flush()
+
+    def pending(self) -> int:
+        """How many calls of this process are not answered."""
+        return len(self.queue) + self.in_flight + len(self.unready)
 
     # ---------------------------------------------------------------- life
     def connection_lost(self, peer: Peer) -> None:
@@ -167,15 +194,16 @@ class ActorCalls:
             again: list[Any] = []
             failed: list[Any] = []
             for task in lost:
-                done = core.attempts.get(task[0], 0)
-                if not for_ever and (self.max_task_retries < 0 or done < self.max_task_retries):
+                limit = core.call_rules.limit(task[0], self)
+                if not for_ever and (limit < 0 or core.attempts.get(task[0], 0) < limit):
                     again.append(task)
                 else:
                     failed.append(task)
             self.queue.extendleft(reversed(again))
-            waiting = list(self.queue) if for_ever else []
+            waiting = [*self.queue, *([None, number] for number in self.unready)] if for_ever else []
             if for_ever:
                 self.queue.clear()
+                self.unready.clear()
         for task in again:
             core.count_retry(task[0], f"{self.class_name}.{task[1]}", self.cause)
         for task in failed:
@@ -210,13 +238,18 @@ class ActorSide(CoreState):
     """The owner's and the callers' side of actors."""
 
     def calls_of(
-        self, actor_id: bytes, class_name: str, max_task_retries: int = 0, max_pending: int = -1
+        self,
+        actor_id: bytes,
+        class_name: str,
+        max_task_retries: int = 0,
+        max_pending: int = -1,
+        in_order: bool = True,
     ) -> ActorCalls:
         """This process's record of the actor; asks the node about it at first."""
         calls = self.actors.get(actor_id)
         if calls is None:
             calls = self.actors[actor_id] = ActorCalls(
-                self, actor_id, class_name, max_task_retries, max_pending
+                self, actor_id, class_name, max_task_retries, max_pending, in_order
             )
         return calls
 
@@ -298,6 +331,7 @@ class ActorSide(CoreState):
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         returns: int,
+        rules: CallRules | None = None,
     ) -> Any:
         """Queue one call. Returns its reference (a list for several values, None for none) at once.
 
@@ -307,13 +341,13 @@ class ActorSide(CoreState):
         if not calls.watched:
             calls.watched = True
             self.tell_node(WatchActor(calls.actor_id))
-        if calls.max_pending > 0 and len(calls.queue) + calls.in_flight >= calls.max_pending:
+        if calls.max_pending > 0 and calls.pending() >= calls.max_pending:
             raise PendingCallsLimitExceeded(
                 f"The actor {calls.class_name} has {calls.max_pending} calls waiting (max_pending_calls); "
                 "wait for some of them before you make more."
             )
         payload: Any = args
-        if kwargs or returns != 1:
+        if kwargs or returns != 1 or rules is not None:
             payload = None
         else:
             for value in args:
@@ -332,7 +366,7 @@ class ActorSide(CoreState):
         ref.t = 0.0
         now = _perf()
         if payload is None:
-            self._call_slowly(calls, ref, method, args, kwargs or {}, returns, now)
+            self._call_slowly(calls, ref, method, args, kwargs or {}, returns, now, rules)
         else:
             ref.task = task = (number, method, payload)
             self.table[number] = ref
@@ -367,8 +401,9 @@ class ActorSide(CoreState):
         calls.flush()
 
     def _fail_dead(self, calls: ActorCalls) -> None:
-        waiting = list(calls.queue)
+        waiting = [*calls.queue, *([None, number] for number in calls.unready)]
         calls.queue.clear()
+        calls.unready.clear()
         for entry in waiting:
             self.fail_task(entry[1] if type(entry) is list else entry[0], calls.end_error())
 
@@ -381,27 +416,40 @@ class ActorSide(CoreState):
         kwargs: Any,
         returns: int,
         now: float,
+        rules: CallRules | None,
     ) -> None:
         payload, dependencies, held = self.pack(args, kwargs, returns)
+        if rules is not None and rules.concurrency_group:
+            payload = in_group(payload, rules.concurrency_group, returns)
         self._register(ref, method, calls, payload, dependencies, held, returns, now)
+        if rules is not None:
+            self.call_rules.by_number[ref.n] = rules
+            self.held.setdefault(ref.n, ())  # where answered calls are looked for
         if not dependencies:
             calls.queue.append(ref.task)
             return
         place = [None, ref.n]
-        calls.queue.append(place)
+        if calls.in_order:
+            calls.queue.append(place)
+        else:
+            calls.unready[ref.n] = None
 
         def send(final: Any) -> None:
             ref.task = task = (ref.n, method, final)
             with self.flush_lock:
-                for index, entry in enumerate(calls.queue):
-                    if entry is place:
-                        calls.queue[index] = task
-                        break
+                if calls.unready.pop(ref.n, 0) is None:
+                    calls.queue.append(task)
+                else:
+                    for index, entry in enumerate(calls.queue):
+                        if entry is place:
+                            calls.queue[index] = task
+                            break
             calls.flush()
 
         def give_up() -> None:
             if ref.st != PLAIN:
                 with self.flush_lock:
+                    calls.unready.pop(ref.n, None)
                     if place in calls.queue:
                         calls.queue.remove(place)
                 calls.flush()

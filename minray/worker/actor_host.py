@@ -2,36 +2,37 @@
 
     BecomeActor ─► construct ─► ActorReady ─► calls ─► DrainActor │ exit_actor ─► ActorExiting ─► exit
 
-Three ways to serve calls, chosen by the class and `max_concurrency`:
+Three ways to serve calls, chosen by the class, `max_concurrency` and `concurrency_groups`:
 
     ordered    the executor's main loop, one call at a time
-    threaded   a pool of `max_concurrency` threads, started in order
+    threaded   a pool of threads for each group (`minray.worker.threaded_actor`)
     async      any `async def` method: an event loop on the main thread (`minray.worker.async_actor`)
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import inspect
 import os
 import pickle
 import time
-from collections import deque
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from minray.base.errors import AsyncioActorExit, capture
 from minray.base.messages import ActorExiting, ActorInitFailed, ActorReady, BecomeActor
 from minray.serialization.errors import dump_error
 from minray.serialization.functions import load_code
+from minray.worker.concurrency_groups import GroupTable
 from minray.worker.executor import ActorExit, Executor, show_gpus
 from minray.worker.peer import Peer
 from minray.worker.task_context import TaskContext, running
 from minray.worker.wire import Call
 
 if TYPE_CHECKING:  # imported by those who need them: asyncio alone costs 30 ms
-    from concurrent.futures import ThreadPoolExecutor
-
     from minray.worker.async_actor import AsyncService
+    from minray.worker.threaded_actor import ThreadedService
 
 ASYNC_CONCURRENCY = 1000
 _perf = time.perf_counter
@@ -60,12 +61,11 @@ class ActorHost:
         self._methods: dict[str, Any] = {}
         self.concurrent = False
         self.is_async = False
-        self.service: AsyncService | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._backlog: deque[tuple[Peer, Any]] = deque()
-        self._active = 0
-        self._limit = 1
+        self._groups: dict[str, int] = spec.get("concurrency_groups") or {}
+        self._method_groups: dict[str, str] = spec.get("method_groups") or {}
+        self.service: AsyncService | ThreadedService | None = None
         self.draining = False
+        self.leaving = ""  # why the actor ends, once a call has said so
         self._context = TaskContext(_Creator(self.owner), 0, "__init__", self)
 
     # ---------------------------------------------------------------- construction
@@ -90,16 +90,21 @@ class ActorHost:
             else:
                 args, kwargs = executor.open_arguments(Call(*payload), made)
             self.is_async = _has_async_method(cls)
-            self._limit = self._concurrency or (ASYNC_CONCURRENCY if self.is_async else 1)
+            limit = self._concurrency or (ASYNC_CONCURRENCY if self.is_async else 1)
+            groups = GroupTable(self._groups, self._method_groups, limit)
             self.instance = cls.__new__(cls)
             executor.actor = self
             if self.is_async:
                 from minray.worker.async_actor import AsyncService
 
-                self.service = AsyncService(self, self._limit)
+                self.service = AsyncService(self, groups)
                 self.service.construct(self._context, args, kwargs)
             else:
                 self.instance.__init__(*args, **kwargs)
+                if limit > 1 or groups.several:
+                    from minray.worker.threaded_actor import ThreadedService
+
+                    self.service = ThreadedService(self, groups)
             args = kwargs = ()  # type: ignore[assignment]
         except BaseException as error:
             return self._failed(error)
@@ -107,7 +112,7 @@ class ActorHost:
             executor.context = running.task = None
             self._payload = self._context.resolved = None
         executor.settle_borrows(self.core_peer(), made)
-        self.concurrent = self.is_async or self._limit > 1
+        self.concurrent = self.service is not None
         executor.output.flush()
         executor.output.ship(None)
         self.core.tell_node(ActorReady(self.actor_id))
@@ -165,59 +170,16 @@ class ActorHost:
     # ---------------------------------------------------------------- threaded and async service
     def accept(self, peer: Peer, batch: list[Any]) -> None:
         """Calls of a concurrent actor arrived (called by whoever leads)."""
-        if self.service is not None:
-            self.service.accept(peer, batch)
-            return
-        for task in batch:
-            self._backlog.append((peer, task))
-        self._start_threads()
+        assert self.service is not None
+        self.service.accept(peer, batch)
 
     def serve(self) -> None:
         """Serve a concurrent actor until it ends (main thread)."""
-        if self.service is not None:
-            self.service.serve()
-            return
-        from concurrent.futures import ThreadPoolExecutor
+        assert self.service is not None
+        self.service.serve()
 
-        self._pool = ThreadPoolExecutor(self._limit, thread_name_prefix=self.class_name)
-        self._start_threads()
-        self._lead_until_drained()
-
-    def _lead_until_drained(self) -> None:
-        loop = self.core.loop
-        while True:
-            if self.draining and not self._active and not self._backlog:
-                self.end("its last handle is gone")
-            if loop.lead():
-                try:
-                    loop.poll_once(0.1 if self.draining else None)
-                finally:
-                    loop.leave()
-            else:
-                loop.await_turn()
-
-    def _start_threads(self) -> None:
-        pool = self._pool
-        while pool is not None and self._backlog:
-            peer, task = self._backlog.popleft()
-            self._active += 1
-            pool.submit(self._run_in_thread, peer, task)
-
-    def _run_in_thread(self, peer: Peer, task: Any) -> None:
-        number, name, payload = task
-        running.task = context = TaskContext(peer, number, name, self)
-        t0 = _perf()
-        try:
-            state, form = self._run_payload(peer, name, payload, context)
-        finally:
-            running.task = None
-        peer.out.append((number, state, form, t0, _perf()))
-        running.task = context
-        self.executor.flush_replies(peer)
-        running.task = None
-        self._active -= 1
-
-    def _run_payload(self, peer: Peer, name: str, payload: Any, context: TaskContext) -> tuple[int, Any]:
+    def run_payload(self, peer: Peer, name: str, payload: Any, context: TaskContext) -> tuple[int, Any]:
+        """Run one call in this thread. Returns (state, form). Raises: ActorLeaves."""
         executor = self.executor
         try:
             target = self.method(name)
@@ -234,37 +196,54 @@ class ActorHost:
     def drain(self) -> None:
         """No handle is left: finish what has arrived, then end."""
         self.draining = True
-        if not self.concurrent:
-            self.executor.on_idle = lambda: self.end("its last handle is gone")
-        elif self.service is not None:
+        if self.service is not None:
             self.service.wake()
+        else:
+            self.executor.on_idle = lambda: self.end("its last handle is gone")
+
+    def leave(self, reason: str) -> None:
+        """A call of a concurrent actor ended it: what runs is finished, what waits never starts."""
+        self.leaving = self.leaving or reason
+        assert self.service is not None
+        self.service.leave()
 
     def end(self, reason: str) -> None:
-        """Tell the node and exit; finished replies leave first."""
+        """Tell the node, let the program say goodbye, exit; finished replies leave first."""
         core = self.core
         for peer in list(core.peers.values()):
             if peer.out:
                 with contextlib.suppress(Exception):
                     self.executor.flush_replies(peer)
+        with contextlib.suppress(Exception):
+            core.ship_last_events()
+        core.tell_node(ActorExiting(self.actor_id, reason))
+        self._say_goodbye()
         self.executor.output.flush()
         with contextlib.suppress(Exception):
             self.executor.output.ship(None)
-            core.ship_last_events()
-        core.tell_node(ActorExiting(self.actor_id, reason))
         deadline = _perf() + 1.0
         while _perf() < deadline and any(channel.outbox for channel in list(core.loop.channels.values())):
             for channel in list(core.loop.channels.values()):
                 channel.flush()
             time.sleep(0.001)
-        _run_atexit(self.instance)
         os._exit(0)
 
-
-def _run_atexit(instance: Any) -> None:
-    shutdown = getattr(type(instance), "__ray_shutdown__", None)
-    if shutdown is not None:
-        with contextlib.suppress(Exception):
-            shutdown(instance)
+    def _say_goodbye(self) -> None:
+        """What Ray runs at an end on purpose: `__ray_shutdown__`, atexit functions, `__del__`. Their errors are
+        printed; the node waits some seconds for them."""
+        running.task = None
+        shutdown = getattr(type(self.instance), "__ray_shutdown__", None)
+        if shutdown is not None:
+            try:
+                shutdown(self.instance)
+            except Exception:
+                traceback.print_exc()
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()
+        finalizer = getattr(type(self.instance), "__del__", None)
+        if finalizer is not None:  # by name: the frame of the call that ends it, or a thread, may refer to it still
+            with contextlib.suppress(Exception):
+                finalizer(self.instance)
 
 
 class _Creator:
@@ -284,5 +263,5 @@ def _ready() -> bool:
 def _has_async_method(cls: type) -> bool:
     return any(
         inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
-        for _, member in inspect.getmembers(cls, inspect.isfunction)
+        for _, member in inspect.getmembers(cls, callable)
     )

@@ -1,9 +1,13 @@
 """How does an async actor serve many calls at once on one thread?
 
-An event loop on the main thread, which then leads the I/O loop for good: the poller's descriptor is
-one more reader of the event loop, other threads follow and wake it through the eventfd. Each call is
+An event loop on the main thread, whose selector reads for the whole process: while the event loop
+waits it leads the I/O loop, and the poller's descriptor is one more that it waits for. While a
+coroutine runs nobody is kept from reading: other threads lead, or the pump after a tick. Each call is
 one asyncio task; at most `limit` are under way, the rest wait in order of arrival. Replies that
 finish in one turn of the event loop leave in one frame.
+
+Every further concurrency group has a thread with an event loop of its own, so that a method that
+blocks its loop blocks its group and nobody else.
 """
 
 from __future__ import annotations
@@ -11,12 +15,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import selectors
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from minray.rpc.loop import TICK_S
+from minray.rpc.loop import Loop
 from minray.serialization.values import PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES
+from minray.worker.concurrency_groups import DEFAULT, GroupTable
+from minray.worker.executor import ActorLeaves
 from minray.worker.peer import Peer
 from minray.worker.task_context import TaskContext, running_async
 
@@ -26,89 +34,76 @@ if TYPE_CHECKING:
 _perf = time.perf_counter
 
 
-class AsyncService:
-    """The event loop of one async actor."""
+class ReadingSelector(selectors.EpollSelector):
+    """The main event loop's selector: it leads the process's I/O loop while it waits."""
 
-    def __init__(self, host: ActorHost, limit: int) -> None:
-        self.host = host
-        self.executor = host.executor
-        self.io = host.core.loop
-        self.loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self.loop)
-        self._limit = limit
-        self._active = 0
-        self._backlog: deque[tuple[Peer, Any]] = deque()
+    def __init__(self, io: Loop) -> None:
+        super().__init__()
+        self._io = io
+        self._io_fd = io.epoll.fileno()
+        self.register(self._io_fd, selectors.EVENT_READ)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """As every selector; messages of the runtime are applied on the way."""
+        io = self._io
+        leads = io.lead()  # else another thread reads, or leaves now because we asked
+        try:
+            if leads:
+                io.sleeps = True  # before `busy` is read, as in `Loop.poll_once`
+                timeout = io._bounded(timeout)
+            events = super().select(timeout)
+            if leads:
+                io.sleeps = False
+                io.poll_once(0)
+        finally:
+            if leads:
+                io.leave()
+        return [event for event in events if event[0].fd != self._io_fd]
+
+
+class LoopGroup:
+    """One concurrency group: an event loop and the calls that it serves."""
+
+    def __init__(self, service: AsyncService, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.service = service
+        self.executor = service.executor
+        self.loop = loop
+        self.limit = limit
+        self.ident = 0  # of the thread that runs the loop
+        self.backlog: deque[tuple[Peer, Any]] = deque()
+        self.under_way: dict[tuple[Peer, int], asyncio.Task[None]] = {}
         self._dirty: set[Peer] = set()
         self._flush_due = False
-        self._tick_handle: asyncio.TimerHandle | None = None
 
-    def construct(self, context: TaskContext, args: Any, kwargs: Any) -> None:
-        """Run the constructor inside the event loop."""
-
-        async def run() -> None:
-            result = self.host.instance.__init__(*args, **kwargs)
-            if inspect.isawaitable(result):
-                await result
-
-        token = running_async.set(context)
-        try:
-            self.loop.run_until_complete(run())
-        finally:
-            running_async.reset(token)
-
-    # ---------------------------------------------------------------- reading
-    def serve(self) -> None:
-        """Serve calls until the process ends (main thread)."""
-        io = self.io
-        while not io.lead():
-            io.await_turn()
-        # From here on the event loop reads: other threads follow, and wake it through the eventfd.
-        io.pump_blocks = True
-        self.loop.add_reader(io.epoll.fileno(), self._readable)
-        self.loop.call_soon(self._readable)
-        self.loop.call_soon(self._start)
-        self.loop.run_forever()
+    def accept(self, peer: Peer, task: Any) -> None:
+        """A call has arrived; `wake` starts it."""
+        self.backlog.append((peer, task))
 
     def wake(self) -> None:
-        """Look again (the last handle is gone)."""
-        if self.loop.is_running():
-            self.loop.call_soon_threadsafe(self._readable)
+        """Start what has been accepted. Any thread."""
+        if threading.get_ident() == self.ident:
+            self.start()
+        elif self.loop.is_running():
+            self.loop.call_soon_threadsafe(self.start)
 
-    def _readable(self) -> None:
-        self.io.poll_once(0)
-        self._arm_tick()
-        self._end_if_drained()
-
-    def _arm_tick(self) -> None:
-        io = self.io
-        if (io.busy or io._timers) and self._tick_handle is None:
-            delay = TICK_S if io.busy else max(0.001, io._bounded(None))
-            self._tick_handle = self.loop.call_later(delay, self._tick)
-
-    def _tick(self) -> None:
-        self._tick_handle = None
-        self.io.tick()
-        self._arm_tick()
-
-    # ---------------------------------------------------------------- calls
-    def accept(self, peer: Peer, batch: list[Any]) -> None:
-        """Calls have arrived."""
-        for task in batch:
-            self._backlog.append((peer, task))
-        if self.loop.is_running():
-            self._start()
-
-    def _start(self) -> None:
-        backlog = self._backlog
+    def start(self) -> None:
+        """Start calls up to the limit (the loop's own thread)."""
+        backlog, under_way = self.backlog, self.under_way
         create = self.loop.create_task
-        while backlog and self._active < self._limit:
+        while backlog and len(under_way) < self.limit:
             peer, task = backlog.popleft()
-            self._active += 1
-            create(self._run(peer, task))
+            under_way[peer, task[0]] = create(self._run(peer, task))
+
+    def run(self) -> None:
+        """Be the thread of this loop."""
+        self.ident = threading.get_ident()
+        asyncio.set_event_loop(self.loop)
+        self.loop.call_soon(self.start)
+        self.loop.run_forever()
 
     async def _run(self, peer: Peer, task: Any) -> None:
         number, name, payload = task
-        host, executor = self.host, self.executor
+        host, executor = self.service.host, self.executor
         context = TaskContext(peer, number, name, host)
         running_async.set(context)
         made: list[Any] | None = None
@@ -116,6 +111,8 @@ class AsyncService:
         t0 = _perf()
         try:
             target = host.method(name)
+            if self._dirty and not inspect.iscoroutinefunction(target):
+                self._flush()  # it may block: finished neighbours do not wait for it
             kind = type(payload)
             if kind is tuple:
                 value = target(*payload)
@@ -138,26 +135,106 @@ class AsyncService:
             else:
                 state, form = executor.results(peer, value, returns)
         except BaseException as error:
-            state, form = executor.failure(context, error)
+            try:
+                state, form = executor.failure(context, error)
+            except ActorLeaves as leaves:
+                del self.under_way[peer, number]
+                host.leave(str(leaves))
+                self.loop.call_soon(self.service.end_if_done)
+                return
         value = None
         if made:
             executor.settle_borrows(peer, made)
         peer.out.append((number, state, form, t0, _perf()))
-        self._active -= 1
+        del self.under_way[peer, number]
         self._dirty.add(peer)
         if not self._flush_due:
             self._flush_due = True
             self.loop.call_soon(self._flush)
-        if self._backlog:
-            self._start()
+        if self.backlog:
+            self.start()
 
     def _flush(self) -> None:
         self._flush_due = False
         dirty, self._dirty = self._dirty, set()
         for peer in dirty:
             self.executor.flush_replies(peer)
-        self._end_if_drained()
+        self.service.end_if_done()
 
-    def _end_if_drained(self) -> None:
-        if self.host.draining and not self._active and not self._backlog:
-            self.loop.call_soon(self.host.end, "its last handle is gone")
+
+class AsyncService:
+    """The event loops of one async actor."""
+
+    def __init__(self, host: ActorHost, groups: GroupTable) -> None:
+        self.host = host
+        self.executor = host.executor
+        self._of = groups.of
+        self._several = groups.several
+        self.loop = asyncio.SelectorEventLoop(ReadingSelector(host.core.loop))
+        asyncio.set_event_loop(self.loop)
+        self.groups = {
+            name: LoopGroup(self, limit, asyncio.new_event_loop() if name else self.loop)
+            for name, limit in groups.limits.items()
+        }
+        self._main = self.groups[DEFAULT]
+        self._open = False  # not before the constructor has returned
+
+    def construct(self, context: TaskContext, args: Any, kwargs: Any) -> None:
+        """Run the constructor inside the event loop."""
+
+        async def run() -> None:
+            result = self.host.instance.__init__(*args, **kwargs)
+            if inspect.isawaitable(result):
+                await result
+
+        token = running_async.set(context)
+        try:
+            self.loop.run_until_complete(run())
+        finally:
+            running_async.reset(token)
+
+    def serve(self) -> None:
+        """Serve calls until the process ends (main thread)."""
+        self._open = True
+        for name, group in self.groups.items():
+            if name:
+                threading.Thread(target=group.run, daemon=True, name=f"{self.host.class_name}.{name}").start()
+        self.loop.call_soon(self.end_if_done)
+        self._main.run()
+
+    def accept(self, peer: Peer, batch: list[Any]) -> None:
+        """Calls have arrived (called by whoever leads)."""
+        if self.host.leaving:
+            return  # the actor's end answers them
+        if not self._several:
+            main = self._main
+            main.backlog.extend([(peer, task) for task in batch])
+            if self._open:
+                main.wake()
+            return
+        woken = set()
+        for task in batch:
+            group = self.groups[self._of(task[1], task[2])]
+            group.accept(peer, task)
+            woken.add(group)
+        if self._open:
+            for group in woken:
+                group.wake()
+
+    def wake(self) -> None:
+        """Look again (the last handle is gone). Any thread."""
+        if self.loop.is_running():
+            self.loop.call_soon_threadsafe(self.end_if_done)
+
+    def leave(self) -> None:
+        """The actor ends: what waits is dropped, what is under way is finished."""
+        for group in self.groups.values():
+            group.backlog.clear()
+
+    def end_if_done(self) -> None:
+        """End the actor when it is to end and nothing is under way."""
+        host = self.host
+        if not host.draining and not host.leaving:
+            return
+        if not any(group.under_way or group.backlog for group in self.groups.values()):
+            self.loop.call_soon_threadsafe(host.end, host.leaving or "its last handle is gone")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from minray.base.config import SessionConfig
 from minray.base.messages import Shape, WorkerDied
 from minray.rpc.loop import Loop
+from minray.worker.call_rules import RetryRules
 from minray.worker.functions import FunctionRecord
 from minray.worker.object_ref import ObjectRef
 from minray.worker.peer import Peer
@@ -115,6 +116,7 @@ class CoreState:
             int, list[ObjectRef[Any]]
         ] = {}  # the same, until `.remote()` has returned them
         self.attempts: dict[int, int] = {}
+        self.call_rules = RetryRules()
         self.errors: dict[int, str] = {}  # task -> one line, for the events
         self.functions: dict[int, FunctionRecord] = {}
         self.groups: dict[Shape, TaskGroup] = {}

@@ -48,6 +48,10 @@ class ActorExit(SystemExit):
     """Raised by `exit_actor()`: the actor ends on purpose."""
 
 
+class ActorLeaves(BaseException):
+    """A call ended a concurrent actor: no answer to it, those that run are finished first. str(): why."""
+
+
 class Executor:
     """The executing half of a worker process."""
 
@@ -310,12 +314,13 @@ class Executor:
         while tokens and _perf() < deadline:
             tokens = [token for token in tokens if token in core._anchors]
             if tokens and threading.get_ident() == self.main_ident:
-                if core.loop.leader_ident == threading.get_ident() or core.loop.lead():
+                if core.loop.leader_ident == threading.get_ident():  # inside a handler of our own: go deeper
+                    core.loop.poll_once(0.05)
+                elif core.loop.lead():
                     try:
                         core.loop.poll_once(0.05)
                     finally:
-                        if self.actor is None or not self.actor.concurrent:
-                            core.loop.leave()
+                        core.loop.leave()
                 else:
                     time.sleep(0.0005)
             elif tokens:
@@ -329,7 +334,10 @@ class Executor:
             isinstance(error, SystemExit) and self.actor is not None
         ):
             by_system_exit = isinstance(error, SystemExit) and not isinstance(error, ActorExit)
-            self.end_actor("the actor called sys.exit()" if by_system_exit else "exit_actor() was called")
+            reason = "the actor called sys.exit()" if by_system_exit else "exit_actor() was called"
+            if self.actor.concurrent:
+                raise ActorLeaves(reason) from None
+            self.end_actor(reason)
         if isinstance(error, SystemExit):
             self.flush_replies(context.peer) if context is not None else None
             self.output.flush()

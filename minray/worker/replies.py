@@ -95,11 +95,7 @@ class Replies(CoreState):
         if state == FAILED:
             task = ref.task
             record = self.functions.get(task[1]) if type(task[1]) is int else None
-            rules = (
-                record.retry_exceptions
-                if record is not None
-                else getattr(peer.lease, "retry_exceptions", False)
-            )
+            rules = record.retry_exceptions if record is not None else self.call_rules.exceptions(number)
             if rules and self._retry_failed(peer, ref, task, value, rules, record):
                 return
             self.errors[number] = _one_line(value)
@@ -136,9 +132,15 @@ class Replies(CoreState):
         self._drop_held((number,))
 
     def _drop_held(self, numbers: Any) -> None:
+        table = self.table
         for number in numbers:
+            if number not in self.held:
+                continue
+            if (ref := table.get(number)) is not None and ref.task is not None:
+                continue  # it runs again, with the same arguments
             parts = self.held.pop(number, None)
             if parts is not None:
+                self.call_rules.by_number.pop(number, None)  # who has rules has an entry in `held`
                 for part in parts:
                     self.unpin(part)
 
@@ -204,7 +206,7 @@ class Replies(CoreState):
     def _retry_failed(
         self, peer: Peer, ref: ObjectRef[Any], task: Any, value: bytes, rules: Any, record: Any
     ) -> bool:
-        limit = record.max_retries if record is not None else getattr(peer.lease, "max_task_retries", 0)
+        limit = record.max_retries if record is not None else self.call_rules.limit(ref.n, peer.lease)
         done = self.attempts.get(ref.n, 0)
         if limit >= 0 and done >= limit:
             return False

@@ -43,6 +43,7 @@ class Call(NamedTuple):
     block: Any  # (offset, lengths, allocator) | None: the buffers lie in the arena
     slots: tuple[Any, ...]
     returns: int
+    group: str = ""  # the concurrency group that `.options()` named
 
 
 class Slot(NamedTuple):
