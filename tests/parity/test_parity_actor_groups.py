@@ -56,7 +56,7 @@ def gate_class(asynchronous: bool, **options: Any) -> Any:
         class Asynchronous(Gate):
             async def wait(self, name: str) -> str:
                 self._enter()
-                while not self._gate(name).is_set():
+                while not self._gate(name).is_set():  # noqa: ASYNC110 - another thread opens it
                     await asyncio.sleep(0.005)
                 self.now -= 1
                 return name
