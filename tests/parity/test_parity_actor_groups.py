@@ -200,7 +200,7 @@ def test_a_blocking_method_of_an_async_actor_blocks_its_group_only() -> None:
 
 
 def test_calls_of_a_group_start_in_order() -> None:
-    @ray.remote(concurrency_groups={"one": 1}, max_concurrency=4)
+    @ray.remote(concurrency_groups={"one": 1})
     class Log:
         def __init__(self) -> None:
             self.seen: list[int] = []
