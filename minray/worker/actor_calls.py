@@ -300,6 +300,7 @@ class ActorSide(CoreState):
         end = SharedStored(b"", None, None, (), 0)
         actor_id = create.actor_id
         end.on_end = lambda _: self.note_end((actor_id, None, 0, 0))
+        end.number = 0
         ref.v = end
         ref.st = STORED
         return ref
