@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minray_widgets import PredictView, TimelineView, load_ipython_extension, show
+    from minray_widgets import ObjectStoreView, PredictView, TimelineView, load_ipython_extension, show
 
-__all__ = ["PredictView", "TimelineView", "load_ipython_extension", "show"]
+__all__ = ["ObjectStoreView", "PredictView", "TimelineView", "load_ipython_extension", "show"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,9 @@
 """What can a notebook watch of minray? The views, and `show()`, which opens the usual one.
 
-    from minray.widgets import TimelineView, PredictView
+    from minray.widgets import ObjectStoreView, TimelineView, PredictView
 
-The modules under `timeline_model`, `frame` and `svg` need no Jupyter; the views need the `lab` extra,
-which is asked for only when one of them is named.
+The models, frames and pictures (`timeline_model`, `object_store_model`, `frame`, `svg`, ...) need no
+Jupyter; the views need the `lab` extra, which is asked for only when one of them is named.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minray_widgets.magics import load_ipython_extension
+    from minray_widgets.object_store_view import ObjectStoreView
     from minray_widgets.predict_view import PredictView
-    from minray_widgets.timeline_view import TimelineView, show
+    from minray_widgets.shown import show
+    from minray_widgets.timeline_view import TimelineView
 
-__all__ = ["PredictView", "TimelineView", "load_ipython_extension", "show"]
+__all__ = ["ObjectStoreView", "PredictView", "TimelineView", "load_ipython_extension", "show"]
 
 _HOMES = {
+    "ObjectStoreView": "minray_widgets.object_store_view",
     "PredictView": "minray_widgets.predict_view",
     "TimelineView": "minray_widgets.timeline_view",
     "load_ipython_extension": "minray_widgets.magics",
-    "show": "minray_widgets.timeline_view",
+    "show": "minray_widgets.shown",
 }
 
 

@@ -1,4 +1,4 @@
-"""How does a whole timeline travel to the browser in one message?
+"""How does all that a view shows travel to the browser in one message?
 
 One frame is the complete picture, never a difference: the browser may drop any frame and draw the
 newest, and a page that is reloaded needs no history. Little-endian, every part starts at a multiple
@@ -6,7 +6,7 @@ of 4 bytes:
 
     "MRT1" | u32 header length | header: JSON, padded with spaces | columns, one after the other
 
-The header holds what is small and textual (strings, lanes, marks, counts) and `columns`: a list of
+The header holds what is small and textual (strings, marks, counts) and `columns`: a list of
 [name, type, length] in the order in which they follow. Measured in JupyterLab: 2,000 rows arrive in
 3 ms this way and in 45 ms as JSON objects.
 """
@@ -24,8 +24,21 @@ MAGIC = b"MRT1"
 _TYPES = {"I": "u32", "H": "u16"}
 
 
-def encode_frame(model: TimelineTable, now_s: float, extra: dict[str, Any] | None = None) -> bytes:
-    """The model as one frame. `extra` joins the header (sequence number, status)."""
+def encode_frame(header: dict[str, Any], columns: dict[str, array[int]]) -> bytes:
+    """A header and its columns as one frame."""
+    listed = [[name, _TYPES[column.typecode], len(column)] for name, column in columns.items()]
+    whole = {**header, "columns": listed}
+    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    parts = [MAGIC, len(text).to_bytes(4, "little"), text]
+    for column in columns.values():
+        raw = _little_endian(column)
+        parts.append(raw + bytes(-len(raw) % 4))
+    return b"".join(parts)
+
+
+def timeline_frame(model: TimelineTable, now_s: float, extra: dict[str, Any] | None = None) -> bytes:
+    """A timeline as one frame. `extra` joins the header (sequence number, status)."""
     ticks, counts = model.queue.points()
     columns: dict[str, array[int]] = {
         "start": model.start,
@@ -54,16 +67,9 @@ def encode_frame(model: TimelineTable, now_s: float, extra: dict[str, Any] | Non
         "marks": model.marks,
         "counts": model.counts(),
         "lost": model.lost_events,
-        "columns": [[name, _TYPES[column.typecode], len(column)] for name, column in columns.items()],
         **(extra or {}),
     }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    parts = [MAGIC, len(text).to_bytes(4, "little"), text]
-    for column in columns.values():
-        raw = _little_endian(column)
-        parts.append(raw + bytes(-len(raw) % 4))
-    return b"".join(parts)
+    return encode_frame(header, columns)
 
 
 def decode_frame(frame: bytes) -> tuple[dict[str, Any], dict[str, array[int]]]:
@@ -72,7 +78,7 @@ def decode_frame(frame: bytes) -> tuple[dict[str, Any], dict[str, array[int]]]:
     Raises: ValueError if it is not a frame.
     """
     if frame[:4] != MAGIC or len(frame) < 8:
-        raise ValueError("not a timeline frame")
+        raise ValueError("not a frame")
     at = 8 + int.from_bytes(frame[4:8], "little")
     header: dict[str, Any] = json.loads(frame[8:at])
     columns: dict[str, array[int]] = {}

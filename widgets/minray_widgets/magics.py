@@ -1,7 +1,8 @@
-"""What can be asked of minray without writing code? `%minray timeline` and `%minray status`.
+"""What can be asked of minray without writing code? `%minray timeline`, `%minray objects`, `%minray status`.
 
 %load_ext minray.widgets
-%minray timeline        a live view, from now on
+%minray timeline        a live view of tasks, from now on
+%minray objects         a live view of large values in shared memory
 %minray status          one line: resources, tasks by state
 """
 
@@ -9,16 +10,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from minray_widgets.timeline_view import current_engine, show
+from minray_widgets.live_view import current_engine
+from minray_widgets.shown import VIEWS, show
 
-_USAGE = "usage: %minray timeline | %minray status"
+_USAGE = "usage: %minray timeline | %minray objects | %minray status"
 
 
 def minray_magic(line: str) -> None:
     """Run `%minray line`."""
     words = line.split()
-    if words == ["timeline"]:
-        show()
+    if len(words) == 1 and words[0] in VIEWS:
+        show(words[0])
     elif words == ["status"]:
         print(status_line())  # noqa: T201 - a magic answers by printing
     else:

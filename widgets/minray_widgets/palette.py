@@ -1,8 +1,8 @@
 """Which colour, and which pattern, says which state?
 
 Colours are Okabe and Ito's set, told apart under every common colour blindness; each state also has a
-pattern, so that a greyscale print still reads. `static/timeline.js` carries the same table (a test
-compares the two); the order is the wire code of a state.
+pattern, so that a greyscale print still reads. `static/timeline.js` and `static/objects.js` carry the
+same tables (a test compares them); the order is the wire code of a state.
 
 Source: M. Okabe, K. Ito, "Color Universal Design" (2008).
 """
@@ -48,3 +48,44 @@ LOOKS: dict[State, Look] = {
     State.PACKED: Look("many tasks", "#009E73", "bars"),
 }
 CALL_COLOUR = "#0072B2"  # get and wait, on the driver's lane
+
+
+class ObjectState(IntEnum):
+    """How an object is drawn. Worked out from the log for any moment; it does not travel."""
+
+    MEMORY = 0
+    READ = 1  # in memory, and another process reads it in place
+    DISK = 2  # spilled
+    FREED = 3
+    LOST = 4  # its owner or the runtime went away
+    PACKED = 5  # many objects drawn as one block
+
+
+class Fate(IntEnum):
+    """Why an object is no more. The value travels in the frame."""
+
+    ALIVE = 0
+    FREED = 1  # the last reference went
+    OWNER_DIED = 2
+    RUNTIME_ENDED = 3
+
+
+class Change(IntEnum):
+    """What happened to an object between its birth and its end. The value travels in the frame."""
+
+    BORROWED = 0
+    RETURNED = 1
+    WANTED = 2  # a task was submitted that takes it
+    UNWANTED = 3
+    SPILLED = 4
+    RESTORED = 5
+
+
+OBJECT_LOOKS: dict[ObjectState, Look] = {
+    ObjectState.MEMORY: Look("in memory", "#56B4E9", "solid"),
+    ObjectState.READ: Look("being read", "#E69F00", "dots"),
+    ObjectState.DISK: Look("on disk", "#CC79A7", "hatch"),
+    ObjectState.FREED: Look("freed", "#9A9A9A", "hollow"),
+    ObjectState.LOST: Look("lost", "#6E6E6E", "cross"),
+    ObjectState.PACKED: Look("many objects", "#56B4E9", "bars"),
+}

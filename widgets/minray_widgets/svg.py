@@ -8,19 +8,18 @@ one, so the picture stays under a few hundred kB whatever ran.
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable
 from html import escape
 
 from minray_widgets.palette import CALL_COLOUR, LOOKS, Look, State
-from minray_widgets.timeline_table import OPEN, TICKS_PER_S, Lane, TimelineTable
+from minray_widgets.timeline_table import OPEN, TICKS_PER_S, Lane, TimelineTable, nice_step
 
 _GUTTER, _TOP, _ROW, _QUEUE, _LEGEND = 104, 34, 24, 36, 26
 _BARS_MAX = 1_500
 _X = Callable[[int], float]
 # Inline in a page, a style sheet is the page's: every rule starts with our class. JupyterLab's theme
 # decides where there is one, the reader's preference elsewhere.
-_STYLE = (
+STYLE = (
     ".minray-tl{--t:#24292f;--m:#57606a;--b:#fff;--l:#d0d7de;--z:#f6f8fa}"
     "@media(prefers-color-scheme:dark){.minray-tl{--t:#e6edf3;--m:#9da7b3;--b:#16191d;--l:#3d444d;--z:#1d2126}}"
     ".minray-tl text{font:11px system-ui,sans-serif;fill:var(--jp-ui-font-color1,var(--t))}"
@@ -52,8 +51,8 @@ def timeline_svg(model: TimelineTable, width: int = 900, now_s: float | None = N
     box = f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told, quote=True)}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="minray-tl" width="{width}" height="{height}" {box}>',
-        f"<title>{escape(told)}</title><style>{_STYLE}</style>",
-        _patterns(),
+        f"<title>{escape(told)}</title><style>{STYLE}</style>",
+        patterns(),
         f'<rect class="bg" width="{width}" height="{height}" rx="4"/>',
         *_axis(first, last, width, height, x),
         *_queue(model, last, x),
@@ -70,7 +69,7 @@ def timeline_svg(model: TimelineTable, width: int = 900, now_s: float | None = N
         parts.append(
             f'<text x="{_GUTTER - 8}" y="{y + 16}" text-anchor="end">{escape(lane_label(lane))}</text>'
         )
-        parts += _calls(model, index, y, x)
+        parts += _calls(model, index, y, last, x)
         parts += _bars(model, rows.get(index, []), y, last, x)
     parts += _legend(model, height - _LEGEND + 10, width)
     parts.append("</svg>")
@@ -148,17 +147,18 @@ def _queue(model: TimelineTable, last: int, x: _X) -> list[str]:
     return parts
 
 
-def _calls(model: TimelineTable, lane: int, y: int, x: _X) -> list[str]:
+def _calls(model: TimelineTable, lane: int, y: int, last: int, x: _X) -> list[str]:
     parts = []
     for i, index in enumerate(model.call_lane):
         if index == lane:
-            left, right = x(model.call_start[i]), x(model.call_end[i])
+            until = last if model.call_end[i] == OPEN else model.call_end[i]
+            left, right = x(model.call_start[i]), x(until)
             inset = 5 if lane == 0 else 18
             parts.append(
                 f'<rect x="{left:.1f}" y="{y + inset}" width="{max(1.0, right - left):.1f}" '
                 f'height="{_ROW - inset - 3}" fill="{CALL_COLOUR}" fill-opacity=".85">'
                 f"<title>{escape(model.strings[model.call_what[i]])} on {model.call_count[i]} references, "
-                f"{duration_label((model.call_end[i] - model.call_start[i]) / TICKS_PER_S)}</title></rect>"
+                f"{duration_label(max(0, until - model.call_start[i]) / TICKS_PER_S)}</title></rect>"
             )
     return parts[:_BARS_MAX]
 
@@ -213,7 +213,7 @@ def _legend(model: TimelineTable, y: int, width: int) -> list[str]:
         text = f"{count} {look.label}"
         if at + 24 + 6 * len(text) > width:
             break
-        parts.append(_swatch(look, at, y) + f'<text x="{at + 22}" y="{y + 10}">{text}</text>')
+        parts.append(swatch(look, at, y) + f'<text x="{at + 22}" y="{y + 10}">{text}</text>')
         at += 34 + 6 * len(text)
     if len(model.call_start) and at + 80 < width:
         parts.append(
@@ -223,7 +223,8 @@ def _legend(model: TimelineTable, y: int, width: int) -> list[str]:
     return parts
 
 
-def _swatch(look: Look, x: int, y: int) -> str:
+def swatch(look: Look, x: int, y: int) -> str:
+    """A legend's little box."""
     box = f'x="{x}" y="{y}" width="16" height="11" rx="2"'
     fill = "none" if look.pattern == "hollow" else look.colour
     swatch = f'<rect {box} fill="{fill}" stroke="{look.colour}"/>'
@@ -232,7 +233,8 @@ def _swatch(look: Look, x: int, y: int) -> str:
     )
 
 
-def _patterns() -> str:
+def patterns() -> str:
+    """The definitions of all fill patterns."""
     ink = 'stroke="#111" stroke-opacity=".55"'
     shapes = {
         "hatch": f'<path d="M-1 7L7 -1M3 11L11 3" {ink} stroke-width="1.6"/>',
@@ -248,12 +250,6 @@ def _patterns() -> str:
         )
         + "</defs>"
     )
-
-
-def nice_step(raw: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below raw > 0."""
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next((m * power for m in (1.0, 2.0, 5.0) if m * power >= raw), 10 * power)
 
 
 def time_label(seconds: float, step: float) -> str:

@@ -18,12 +18,14 @@ Queued tasks have no row: a curve counts them, so a frame stays small however ma
 from __future__ import annotations
 
 import fnmatch
+from array import array
 from collections.abc import Callable, Sequence
 
 from minray.base.events import (
     ActorChangedState,
     Event,
     GetCalled,
+    GetStarted,
     TaskDispatched,
     TaskFinished,
     TaskRetried,
@@ -49,11 +51,13 @@ class TimelineModel(TimelineTable):
         super().__init__(origin_s, max_tasks)
         self._accept = _as_predicate(accept)
         self._refused: set[str] = set()
+        self._open_calls: set[tuple[int, int]] = set()  # (lane, start) of the calls that still block
         self._handlers: dict[type, Callable[..., None]] = {
             TaskSubmitted: self._submitted,
             TaskDispatched: self._dispatched,
             TaskFinished: self._finished,
             TaskRetried: self._retried,
+            GetStarted: self._get_started,
             GetCalled: self._get_called,
             ActorChangedState: self._actor_changed,
             WorkerChanged: self._worker_changed,
@@ -90,6 +94,10 @@ class TimelineModel(TimelineTable):
         del self.marks[:-_MARKS_MAX]
         self.revision += 1
 
+    def busy(self) -> bool:
+        """Does a task run, wait at a worker, or a `get` block?"""
+        return bool(self._open_calls) or any(lane.pending for lane in self.lanes)
+
     def runtime_ended(self, time_s: float) -> None:
         """The engine is gone: what was not over is lost, and task ids may be used anew."""
         tick = self.tick(time_s)
@@ -98,6 +106,8 @@ class TimelineModel(TimelineTable):
             self._close(self._start_row(task_id, task), tick, State.LOST, why)
         for row in [row for row, state in enumerate(self.state) if state in LIVE]:
             self._close(row, tick, State.LOST, why)
+        self.call_end = array("I", [tick if end == OPEN else end for end in self.call_end])
+        self._open_calls.clear()
         for lane in self.lanes[1:]:
             lane.alive = False
             lane.pending.clear()
@@ -229,18 +239,43 @@ class TimelineModel(TimelineTable):
         self.newest_tick = max(self.newest_tick, end)
         self.pred[row] = self._binding_predecessor(row, previous)
 
-    def _get_called(self, event: GetCalled) -> None:
+    def _get_started(self, event: GetStarted) -> None:
+        if not self._is_about_others(event):
+            self._open_calls.add(self._new_call(event, self.tick(event.time_s)))
+
+    def _is_about_others(self, event: GetStarted | GetCalled) -> bool:
+        """Does the filter keep all of its tasks out?"""
+        if not self._refused:
+            return False
+        ids = event.object_ids
+        return not any(self._producer(each) is not None or self._is_queued(each) for each in ids)
+
+    def _new_call(self, event: GetStarted | GetCalled, started: int) -> tuple[int, int]:
         index = self._lane_of.get(event.worker_id, DRIVER_LANE)
-        tick = self.tick(event.time_s)
-        rows = [row for row in map(self._producer, event.object_ids) if row is not None]
-        if self._refused and not rows and not any(map(self._is_queued, event.object_ids)):
-            return  # it is about tasks that the filter keeps out
-        self.newest_tick = max(self.newest_tick, tick)
-        self.call_start.append(self.tick(event.started_s))
-        self.call_end.append(tick)
+        self.call_start.append(started)
+        self.call_end.append(OPEN)
         self.call_count.append(min(event.count, OPEN - 1))
         self.call_lane.append(index)
         self.call_what.append(self._string(f"{event.what} · {event.caller}" if event.caller else event.what))
+        return index, started
+
+    def _get_called(self, event: GetCalled) -> None:
+        if self._is_about_others(event):
+            return
+        tick, started = self.tick(event.time_s), self.tick(event.started_s)
+        index = self._lane_of.get(event.worker_id, DRIVER_LANE)
+        if (index, started) not in self._open_calls:
+            self._new_call(event, started)
+        self._open_calls.discard((index, started))
+        for call in range(len(self.call_start) - 1, -1, -1):
+            if self.call_end[call] == OPEN and (self.call_lane[call], self.call_start[call]) == (
+                index,
+                started,
+            ):
+                self.call_end[call] = tick
+                break
+        rows = [row for row in map(self._producer, event.object_ids) if row is not None]
+        self.newest_tick = max(self.newest_tick, tick)
         ended = [(self.end[row], row) for row in rows if self.end[row] != OPEN]
         if ended and index == DRIVER_LANE:
             self._releases.append((tick, max(ended)[1]))

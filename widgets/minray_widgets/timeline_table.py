@@ -9,6 +9,7 @@ share in `attempt`.
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -21,6 +22,12 @@ OPEN = 0xFFFF_FFFF  # "has not happened yet" in a tick column; "none" in `pred` 
 NO_LANE = 0xFFFF
 LIVE = (State.WAITING, State.RUNNING)
 _STRINGS_MAX = 4_000  # distinct names and notes kept; later ones read "…"
+
+
+def nice_step(raw: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below raw > 0."""
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next((m * power for m in (1.0, 2.0, 5.0) if m * power >= raw), 10 * power)
 
 
 @dataclass(slots=True)

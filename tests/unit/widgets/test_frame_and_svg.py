@@ -9,10 +9,11 @@ from importlib.resources import files
 
 import pytest
 
-from minray_widgets.frame import decode_frame, encode_frame
+from minray_widgets.frame import decode_frame, timeline_frame
 from minray_widgets.palette import CALL_COLOUR, LOOKS, State
-from minray_widgets.svg import describe, duration_label, nice_step, svg_as_html, time_label, timeline_svg
+from minray_widgets.svg import describe, duration_label, svg_as_html, time_label, timeline_svg
 from minray_widgets.timeline_model import TimelineModel
+from minray_widgets.timeline_table import nice_step
 from tests.unit.widgets.fake_engine import script
 
 
@@ -24,7 +25,7 @@ def model_of(**options) -> TimelineModel:
 
 def test_a_frame_carries_every_column_unchanged() -> None:
     model = model_of(tasks=33)
-    header, columns = decode_frame(encode_frame(model, 110.0, {"seq": 7}))
+    header, columns = decode_frame(timeline_frame(model, 110.0, {"seq": 7}))
     assert header["seq"] == 7 and header["strings"] == model.strings
     assert columns["start"] == model.start and columns["pred"] == model.pred
     assert columns["lane"] == model.lane and columns["callEnd"] == model.call_end
@@ -33,19 +34,19 @@ def test_a_frame_carries_every_column_unchanged() -> None:
 
 @pytest.mark.parametrize("tasks", [0, 1, 2, 3, 5])
 def test_every_column_starts_at_a_multiple_of_four_bytes(tasks: int) -> None:
-    frame = encode_frame(model_of(tasks=tasks), 110.0)
+    frame = timeline_frame(model_of(tasks=tasks), 110.0)
     assert len(frame) % 4 == 0 and int.from_bytes(frame[4:8], "little") % 4 == 0
     decode_frame(frame)
 
 
 def test_two_thousand_bars_fit_in_a_hundred_kilobytes() -> None:
-    assert len(encode_frame(model_of(tasks=2_000), 110.0)) < 100_000
+    assert len(timeline_frame(model_of(tasks=2_000), 110.0)) < 100_000
 
 
 def test_what_is_no_frame_is_refused() -> None:
-    with pytest.raises(ValueError, match="not a timeline frame"):
+    with pytest.raises(ValueError, match="not a frame"):
         decode_frame(b"PNG")
-    frame = encode_frame(model_of(tasks=9), 110.0)
+    frame = timeline_frame(model_of(tasks=9), 110.0)
     with pytest.raises(ValueError, match="ends inside"):
         decode_frame(frame[:-8])
 

@@ -104,7 +104,7 @@ def test_the_server_listens_here_only_and_its_token_is_on_no_command_line(tmp_pa
     assert not any("token" in word.lower() for word in command)
 
 
-def test_the_timeline_script_asks_the_network_for_nothing() -> None:
+def test_no_script_asks_the_network_for_anything() -> None:
     for script in (Path(minray_widgets.__file__).parent / "static").iterdir():
         text = script.read_text()
         assert (

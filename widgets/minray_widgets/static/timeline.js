@@ -1,15 +1,7 @@
 // What are the workers doing right now? A canvas of bars, one lane per worker process.
 //
-// Python sends whole pictures (frames, see ../frame.py) as custom messages with one binary buffer.
-// Only the newest is drawn, once per animation frame, and credits go back for the frames that came
-// in; Python sends no more than it has credits for. No build step, no network, no library.
-//
 // Keys on the focused canvas: arrows pan, + and - zoom, f fits the last run (again: everything),
 // Home and End go to the ends, [ and ] step through the bars, c shows the critical path.
-
-// @ts-check
-
-/** @typedef {{ label: string, colour: string, pattern: string }} Look */
 
 /** The table of ../palette.py: the index is the wire code of the state. @type {Look[]} */
 const LOOKS = [
@@ -26,33 +18,14 @@ const LOOKS = [
 const CALL_COLOUR = "#0072B2";
 const RUNNING = 2, PACKED = 8;
 const COUNT_KEYS = ["queued", "waiting", "running", "finished", "failed", "retried", "lost", "cancelled"];
-const OPEN = 0xffffffff, NO_LANE = 0xffff;
+const NO_LANE = 0xffff;
 const GUTTER = 96, AXIS = 22, QUEUE = 34, FOOT = 4;
-const GROW_EVERY_MS = 40, PAY_EVERY_MS = 200;
+const GROW_EVERY_MS = 40;
 const EXTRAPOLATE_MS_MAX = 1500; // bars stop growing when no frame comes any more
 
-/**
- * @typedef {{ now: number, ticksPerSecond: number, seq: number, mode: string, status: string, lost: number,
- *   strings: string[], lanes: [number, string, number][], marks: [number, string][],
- *   counts: Record<string, number>, columns: [string, string, number][] }} Header
- * @typedef {{ header: Header, col: Record<string, Uint32Array | Uint16Array>, at: number,
- *   order: Map<number, number[]>, depth: Map<number, Map<number, number>> }} Frame
- */
-
-/** Read one frame. @param {DataView} view @returns {Frame} */
-export function decodeFrame(view) {
-  // A copy: columns must start at a multiple of four bytes, the message's buffer need not.
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice();
-  if (String.fromCharCode(...bytes.subarray(0, 4)) !== "MRT1") throw new Error("not a timeline frame");
-  const length = new DataView(bytes.buffer).getUint32(4, true);
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
-  /** @type {Record<string, Uint32Array | Uint16Array>} */
-  const col = {};
-  let at = 8 + length;
-  for (const [name, type, count] of header.columns) {
-    col[name] = type === "u32" ? new Uint32Array(bytes.buffer, at, count) : new Uint16Array(bytes.buffer, at, count);
-    at += col[name].byteLength + ((4 - (col[name].byteLength % 4)) % 4);
-  }
+/** Read off a frame what every drawing needs. @param {Frame} frame */
+function prepare(frame) {
+  const { col } = frame;
   /** @type {Map<number, number[]>} rows of each lane, by start */
   const order = new Map();
   for (let row = 0; row < col.start.length; row++) {
@@ -67,7 +40,9 @@ export function decodeFrame(view) {
     const stacked = stack(rows, col);
     if (stacked) depth.set(lane, stacked);
   }
-  return { header, col, at: performance.now(), order, depth };
+  frame.blocked = col.callEnd.includes(OPEN); // a get that has not returned
+  frame.order = order;
+  frame.depth = depth;
 }
 
 /**
@@ -87,18 +62,6 @@ function stack(rows, col) {
   }
   storey.set(-1, ends.length);
   return ends.length > 1 ? storey : null;
-}
-
-/** @param {number} seconds */
-function duration(seconds) {
-  if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`;
-  return seconds < 1 ? `${(seconds * 1e3).toFixed(1)} ms` : `${seconds.toFixed(2)} s`;
-}
-
-/** The smallest 1, 2 or 5 times a power of ten that is not below raw. @param {number} raw */
-function niceStep(raw) {
-  const power = 10 ** Math.floor(Math.log10(raw));
-  return [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999) ?? raw;
 }
 
 /** The rows of the critical path within [from, ∞), last first. @param {Frame} frame @param {number} from */
@@ -138,88 +101,16 @@ export function chromeTrace(frame) {
   for (let i = 0; i < col.callStart.length; i++) {
     events.push({
       ph: "X", cat: "call", name: header.strings[col.callWhat[i]], pid: 1, tid: col.callLane[i],
-      ts: col.callStart[i] * us, dur: (col.callEnd[i] - col.callStart[i]) * us, args: { references: col.callCount[i] },
+      ts: col.callStart[i] * us, dur: ((col.callEnd[i] === OPEN ? header.now : col.callEnd[i]) - col.callStart[i]) * us, args: { references: col.callCount[i] },
     });
   }
   return { traceEvents: events, displayTimeUnit: "ms" };
 }
 
-// What outlives one view of a model: the newest frame and where the reader was looking.
-/** @typedef {{ frame: Frame | null, range: [number, number] | null, fitAll: boolean, critical: boolean,
- *   drawn: number, listeners: Set<() => void> }} Store */
-/** @type {Map<string, Store>} */
-const stores = new Map();
-
-/** Views get proxies of one model; its synced `key` is what they share. @param {any} model @returns {Store} */
-function storeOf(model) {
-  const key = model.get("key");
-  let store = stores.get(key);
-  if (!store) {
-    store = { frame: null, range: null, fitAll: false, critical: false, drawn: 0, listeners: new Set() };
-    stores.set(key, store);
-  }
-  return store;
-}
-
-/** Runs once per model, before any view: receives frames. @param {{ model: any }} context */
-function initialize({ model }) {
-  const store = storeOf(model);
-  let owed = 0, scheduled = false, paying = 0;
-  const pay = () => {
-    paying = 0;
-    model.send({ kind: "credit", count: owed, seq: store.frame?.header.seq ?? 0 });
-    owed = 0;
-  };
-  const onMessage = (/** @type {any} */ content, /** @type {DataView[]} */ buffers) => {
-    if (content.kind !== "frame" || !buffers.length) return;
-    const frame = decodeFrame(buffers[0]);
-    store.frame = frame;
-    owed += 1;
-    if (!scheduled) {
-      scheduled = true;
-      // A hidden tab gets no animation frames: the timer returns the credits then.
-      const timer = setTimeout(flush, 500);
-      const raf = requestAnimationFrame(flush);
-      function flush() {
-        clearTimeout(timer);
-        cancelAnimationFrame(raf);
-        scheduled = false;
-        for (const listener of store.listeners) listener();
-        // Several frames' credits in one message: each one makes the kernel's indicator blink.
-        paying ||= setTimeout(pay, PAY_EVERY_MS);
-      }
-    }
-  };
-  model.on("msg:custom", onMessage);
-  model.send({ kind: "hello" });
-  return () => {
-    model.off("msg:custom", onMessage);
-    clearTimeout(paying);
-    stores.delete(model.get("key"));
-  };
-}
-
-/** @param {{ model: any, el: HTMLElement }} context */
-function render({ model, el }) {
-  const store = storeOf(model);
-  const view = new Timeline(store, el);
-  if (store.listeners.size === 1) model.send({ kind: "shown" });
-  return () => {
-    view.dispose();
-    // Nobody looks any more: the kernel need not sample for this view.
-    if (store.listeners.size === 0) model.send({ kind: "hidden" });
-  };
-}
-
-class Timeline {
+class Timeline extends LivePicture {
   /** @param {Store} store @param {HTMLElement} el */
   constructor(store, el) {
-    this.store = store;
-    this.lifetime = new AbortController();
-    const signal = this.lifetime.signal;
-    this.root = document.createElement("div");
-    this.root.className = "minray-timeline";
-    this.root.innerHTML = `
+    super(store, el, "minray-timeline", `
       <div class="mt-bar">
         <strong class="mt-title">Tasks</strong><span class="mt-legend"></span>
         <span class="mt-buttons" role="toolbar" aria-label="Timeline">
@@ -237,80 +128,19 @@ class Timeline {
         <div class="mt-empty">No tasks yet: they appear here as soon as one is submitted.</div>
       </div>
       <div class="mt-foot"><span class="mt-note"></span><span class="mt-status"></span></div>
-      <div class="mt-spoken" aria-live="polite"></div>`;
-    el.appendChild(this.root);
-    this.canvas = /** @type {HTMLCanvasElement} */ (this.root.querySelector("canvas"));
-    this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
-    this.tip = /** @type {HTMLElement} */ (this.root.querySelector(".mt-tip"));
-    this.selected = -1;
-    this.hovered = -1;
-    this.pending = 0;
-    this.growth = 0;
-    this.spokenAt = 0;
-    /** @type {Map<string, CanvasPattern | null>} */
-    this.patterns = new Map();
-    /** @type {{ row: number, x: number, y: number, w: number, h: number }[]} */
-    this.boxes = [];
-    this.redraw = () => this.schedule();
-    store.listeners.add(this.redraw);
+      <div class="mt-spoken" aria-live="polite"></div>`);
+    const signal = this.lifetime.signal;
     this.root.addEventListener("click", (event) => this.press(event), { signal });
     this.canvas.addEventListener("keydown", (event) => this.key(event), { signal });
     this.canvas.addEventListener("wheel", (event) => this.wheel(event), { signal, passive: false });
     this.canvas.addEventListener("pointerdown", (event) => this.drag(event), { signal });
-    this.canvas.addEventListener("pointermove", (event) => this.hover(event), { signal });
-    this.canvas.addEventListener("pointerleave", () => this.point(-1), { signal });
-    this.canvas.addEventListener("blur", () => this.select(-1), { signal });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.retheme(), { signal });
-    this.sizes = new ResizeObserver(() => this.schedule());
-    this.sizes.observe(this.root);
-    this.themes = new MutationObserver(() => this.retheme());
-    this.themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class", "style"] });
-    this.retheme();
-  }
-
-  dispose() {
-    this.lifetime.abort();
-    this.sizes.disconnect();
-    this.themes.disconnect();
-    this.store.listeners.delete(this.redraw);
-    cancelAnimationFrame(this.pending);
-    clearTimeout(this.growth);
-    this.root.remove();
-  }
-
-  schedule() {
-    if (!this.pending) {
-      this.pending = requestAnimationFrame(() => {
-        this.pending = 0;
-        this.draw();
-      });
-    }
-  }
-
-  retheme() {
-    this.readTheme();
-    this.schedule();
-  }
-
-  readTheme() {
-    // JupyterLab names its theme on <body>; elsewhere the reader's preference decides.
-    const named = document.body.dataset.jpThemeLight;
-    const dark = named ? named === "false" : matchMedia("(prefers-color-scheme: dark)").matches;
-    this.root.dataset.dark = String(dark);
-    const style = getComputedStyle(this.root);
-    const read = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
-    this.theme = {
-      ink: read("--mt-ink"), quiet: read("--mt-quiet"), line: read("--mt-line"), paper: read("--mt-paper"),
-      zebra: read("--mt-zebra"), font: style.fontFamily || "sans-serif", dark,
-    };
-    this.patterns.clear();
   }
 
   // --- what is visible --------------------------------------------------------------------------
 
   /** @param {Frame} frame */
   now(frame) {
-    const live = (frame.header.counts.running ?? 0) > 0 && frame.header.status === "live";
+    const live = ((frame.header.counts.running ?? 0) > 0 || frame.blocked) && frame.header.status === "live";
     const ahead = live ? Math.min(performance.now() - frame.at, EXTRAPOLATE_MS_MAX) : 0;
     return frame.header.now + (ahead / 1000) * frame.header.ticksPerSecond;
   }
@@ -335,7 +165,7 @@ class Timeline {
     for (let row = 0; row < col.start.length; row++) {
       if (col.start[row] !== OPEN) take(col.start[row], col.end[row] === OPEN ? now : col.end[row]);
     }
-    for (let i = 0; i < col.callStart.length; i++) take(col.callStart[i], col.callEnd[i]);
+    for (let i = 0; i < col.callStart.length; i++) take(col.callStart[i], col.callEnd[i] === OPEN ? now : col.callEnd[i]);
     for (let i = 0; i < col.queueTick.length; i++) if (col.queueCount[i]) take(col.queueTick[i], col.queueTick[i]);
     if ((header.counts.queued ?? 0) > 0) last = Math.max(last, now);
     if (first === OPEN) return [now - header.ticksPerSecond, now];
@@ -465,24 +295,6 @@ class Timeline {
     }
   }
 
-  /** @param {PointerEvent} event */
-  hover(event) {
-    let best = -1;
-    for (const box of this.boxes) {
-      if (event.offsetX >= box.x - 1 && event.offsetX <= box.x + box.w + 1 && event.offsetY >= box.y && event.offsetY <= box.y + box.h) {
-        best = box.row;
-      }
-    }
-    this.point(best);
-  }
-
-  /** @param {number} row */
-  point(row) {
-    if (row === this.hovered) return;
-    this.hovered = row;
-    this.schedule();
-  }
-
   /** @param {number} direction */
   step(direction) {
     const rows = this.boxes.map((box) => box.row).filter((row) => row >= 0);
@@ -491,24 +303,6 @@ class Timeline {
     rows.sort((a, b) => frame.col.start[a] - frame.col.start[b] || a - b);
     const at = rows.indexOf(this.selected);
     this.select(rows[at < 0 ? (direction > 0 ? 0 : rows.length - 1) : (at + direction + rows.length) % rows.length]);
-  }
-
-  /** @param {number} row */
-  select(row) {
-    this.selected = row;
-    const frame = this.store.frame;
-    if (row >= 0 && frame) this.say(this.story(frame, row).map(([key, value]) => `${key} ${value}`).join(", "), true);
-    this.schedule();
-  }
-
-  /** @param {string} text @param {boolean} [now] */
-  say(text, now) {
-    const spoken = /** @type {HTMLElement} */ (this.root.querySelector(".mt-spoken"));
-    if (!now && performance.now() - this.spokenAt < 2000) return;
-    if (spoken.textContent !== text) {
-      spoken.textContent = text;
-      this.spokenAt = performance.now();
-    }
   }
 
   // --- drawing ----------------------------------------------------------------------------------
@@ -532,17 +326,8 @@ class Timeline {
     const lanes = this.visibleLanes(frame);
     const laneHeight = Math.max(9, Math.min(24, 420 / Math.max(1, lanes.length)));
     const height = AXIS + QUEUE + lanes.length * laneHeight + FOOT;
-    const ratio = Math.min(window.devicePixelRatio || 1, 4);
-    this.canvas.style.height = `${height}px`;
-    if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
-      this.canvas.width = Math.round(width * ratio);
-      this.canvas.height = Math.round(height * ratio);
-      this.patterns.clear();
-    }
+    this.begin(width, height);
     const g = this.context;
-    g.setTransform(ratio, 0, 0, ratio, 0, 0);
-    g.fillStyle = this.theme.paper;
-    g.fillRect(0, 0, width, height);
     const [from, to] = this.range();
     const scale = (width - GUTTER - 8) / (to - from);
     const x = (/** @type {number} */ tick) => GUTTER + (tick - from) * scale;
@@ -580,7 +365,7 @@ class Timeline {
     this.root.dataset.finished = String(header.counts.finished ?? 0);
     this.root.dataset.mode = header.mode;
     this.words(frame, path);
-    this.showTip(frame, width);
+    this.showTip(frame, width, GUTTER);
     // Bars of running tasks grow between two frames, unless the frames have ceased.
     if (this.now(frame) > header.now && performance.now() - frame.at < EXTRAPOLATE_MS_MAX) {
       clearTimeout(this.growth);
@@ -723,13 +508,14 @@ class Timeline {
     }
     for (let i = 0; i < col.callLane.length; i++) {
       if (col.callLane[i] !== lane) continue;
-      const left = x(col.callStart[i]), end = x(col.callEnd[i]);
+      const left = x(col.callStart[i]), end = x(col.callEnd[i] === OPEN ? now : col.callEnd[i]);
       if (end < GUTTER || left > right) continue;
       const onDriver = lane === 0, w = Math.max(1.5, end - left);
       const box = { row: -2 - i, x: left, y: onDriver ? y + inset : y + h - 5, w, h: onDriver ? h - 2 * inset : 4 };
       this.boxes.push(box);
       g.fillStyle = CALL_COLOUR;
       g.fillRect(box.x, box.y, box.w, box.h);
+      if (col.callEnd[i] === OPEN) this.notch(box.x + box.w, box.y, box.h);
       if (onDriver && w > 60 && h >= 14) {
         g.fillStyle = "#fff";
         const textLeft = Math.max(left, GUTTER) + 4;
@@ -753,13 +539,7 @@ class Timeline {
     g.fillStyle = look.colour;
     g.fillRect(box.x, y, box.w, h);
     if (open && box.w > 8) {
-      // A notched right edge says "not over yet" without colour.
-      g.fillStyle = this.theme?.paper ?? "#fff";
-      g.beginPath();
-      g.moveTo(box.x + box.w, y);
-      g.lineTo(box.x + box.w - 4, y + h / 2);
-      g.lineTo(box.x + box.w, y + h);
-      g.fill();
+      this.notch(box.x + box.w, y, h);
     }
     if (box.w >= 4) {
       const pattern = this.pattern(look.pattern);
@@ -775,17 +555,15 @@ class Timeline {
     }
   }
 
-  /** @param {string} name */
-  pattern(name) {
-    if (name === "solid" || name === "hollow") return null;
-    const known = this.patterns.get(name);
-    if (known !== undefined) return known;
-    const tile = patternTile(name);
-    const pattern = this.context.createPattern(tile, "repeat");
-    // The tile is drawn at twice its size, so that it stays sharp on dense screens.
-    pattern?.setTransform(new DOMMatrix().scale(0.5));
-    this.patterns.set(name, pattern);
-    return pattern;
+  /** A notched right edge says "not over yet" without colour. @param {number} x @param {number} y @param {number} h */
+  notch(x, y, h) {
+    const g = this.context;
+    g.fillStyle = this.theme?.paper ?? "#fff";
+    g.beginPath();
+    g.moveTo(x, y);
+    g.lineTo(x - 4, y + h / 2);
+    g.lineTo(x, y + h);
+    g.fill();
   }
 
   /** @param {number[]} path */
@@ -855,20 +633,9 @@ class Timeline {
   /** Legend with counts, the line below the picture, what a screen reader hears. @param {Frame} frame @param {number[]} path */
   words(frame, path) {
     const { header, col } = frame;
-    const legend = /** @type {HTMLElement} */ (this.root.querySelector(".mt-legend"));
     const chips = COUNT_KEYS.map((key, state) => ({ key, state, count: header.counts[key] ?? 0 }))
       .filter(({ key, count }) => count > 0 || ["queued", "running", "finished"].includes(key));
-    const text = chips.map(({ key, count }) => `${key}${count}`).join();
-    if (legend.dataset.text !== text) {
-      legend.dataset.text = text;
-      legend.replaceChildren(...chips.map(({ key, state, count }) => {
-        const chip = document.createElement("span");
-        chip.className = "mt-chip";
-        chip.title = LOOKS[state].label;
-        chip.append(this.swatch(LOOKS[state]), `${count} ${key}`);
-        return chip;
-      }));
-    }
+    this.legend(chips.map(({ key, state, count }) => ({ look: LOOKS[state], text: `${count} ${key}` })));
     const seconds = (/** @type {number} */ ticks) => duration(ticks / header.ticksPerSecond);
     let note = "";
     if (path.length) {
@@ -878,35 +645,13 @@ class Timeline {
     } else if (document.activeElement === this.canvas) {
       note = "← → pan · + − zoom · f fit · [ ] step · c critical path";
     }
-    if (header.lost) note += ` ${header.lost} events came too fast and are missing.`;
-    /** @type {HTMLElement} */ (this.root.querySelector(".mt-note")).textContent = note;
-    const status = /** @type {HTMLElement} */ (this.root.querySelector(".mt-status"));
-    status.textContent = header.status === "live" ? `● ${header.mode}` : `○ ${header.status}`;
-    status.title = STATUS_TITLES[header.mode] ?? "";
+    this.foot(header, note);
     const button = /** @type {HTMLElement} */ (this.root.querySelector('[data-do="critical"]'));
     button.setAttribute("aria-pressed", String(this.store.critical));
     const workers = frame.header.lanes.length - 1;
     const told = `${chips.map(({ key, count }) => `${count} ${key}`).join(", ")} on ${workers} worker${workers === 1 ? "" : "s"}`;
     this.canvas.setAttribute("aria-label", `Timeline of tasks: ${told}. Arrow keys pan, plus and minus zoom, f fits, brackets step through tasks.`);
     this.say(told);
-  }
-
-  /** @param {Look} look */
-  swatch(look) {
-    const canvas = document.createElement("canvas");
-    canvas.className = "mt-swatch";
-    canvas.width = 28;
-    canvas.height = 20;
-    const g = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    g.strokeStyle = g.fillStyle = look.colour;
-    g.lineWidth = 4;
-    if (look.pattern === "hollow") g.strokeRect(2, 2, 24, 16);
-    else g.fillRect(0, 0, 28, 20);
-    if (look.pattern !== "hollow" && look.pattern !== "solid") {
-      g.fillStyle = /** @type {CanvasPattern} */ (g.createPattern(patternTile(look.pattern), "repeat"));
-      g.fillRect(0, 0, 28, 20);
-    }
-    return canvas;
   }
 
   /** @param {Frame} frame @param {number} row @returns {[string, string][]} */
@@ -916,7 +661,9 @@ class Timeline {
     if (row < -1) {
       const i = -2 - row;
       return [["call", header.strings[col.callWhat[i]]], ["references", String(col.callCount[i])],
-        ["blocked", seconds(col.callEnd[i] - col.callStart[i])]];
+        col.callEnd[i] === OPEN
+          ? ["blocking for", seconds(this.now(frame) - col.callStart[i])]
+          : ["blocked", seconds(col.callEnd[i] - col.callStart[i])]];
     }
     const name = header.strings[col.name[row]] || "(unnamed)";
     const end = col.end[row] === OPEN ? this.now(frame) : col.end[row];
@@ -936,64 +683,9 @@ class Timeline {
     if (col.note[row]) story.push(["why", header.strings[col.note[row]]]);
     return story;
   }
-
-  /** @param {Frame} frame @param {number} width */
-  showTip(frame, width) {
-    const row = this.selected >= 0 ? this.selected : this.hovered;
-    const box = row === -1 ? undefined : this.boxes.find((b) => b.row === row);
-    this.tip.hidden = !box;
-    if (!box) return;
-    // Spans, not <dl>: JupyterLab styles that one for documents.
-    this.tip.replaceChildren(...this.story(frame, row).flatMap(([key, value]) => {
-      const term = document.createElement("span"), detail = document.createElement("span");
-      term.className = "mt-key";
-      term.textContent = key;
-      detail.textContent = value;
-      return [term, detail];
-    }));
-    // The notebook clips what leaves the output: below the bar if it fits there, else beside it.
-    const { offsetWidth: w, offsetHeight: h } = this.tip;
-    const foot = this.canvas.clientHeight + 20 - h;
-    const end = Math.min(box.x + box.w, width);
-    let left = Math.max(box.x, GUTTER) + 8, top = box.y + box.h + 6;
-    if (top > foot) {
-      top = Math.max(-28, foot);
-      left = end + 8 + w < width ? end + 8 : Math.max(box.x, GUTTER) - w - 8;
-      if (left < 4) left = width - w - 8;
-    }
-    this.tip.style.left = `${Math.max(4, Math.min(left, width - w - 6))}px`;
-    this.tip.style.top = `${top}px`;
-  }
 }
 
-/** @type {Record<string, string>} */
-const STATUS_TITLES = {
-  "subshell": "Two-way while a cell runs: the kernel hears this view on a subshell.",
-  "receive-only": "This view hears the kernel while a cell runs; the kernel hears it when the cell ends.",
-  "connecting": "Waiting for the first answer.",
-};
+/** Where the reader looks: a range of ticks, or null for the last run (fitAll: for everything). */
+const look = () => ({ range: null, fitAll: false, critical: false });
 
-/** A 16 x 16 tile, for use at half size. @param {string} name */
-function patternTile(name) {
-  const tile = document.createElement("canvas");
-  tile.width = tile.height = 16;
-  const g = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
-  g.strokeStyle = g.fillStyle = "rgba(0,0,0,0.5)";
-  g.lineWidth = 2.5;
-  g.beginPath();
-  if (name === "cross") { g.moveTo(0, 0); g.lineTo(16, 16); g.moveTo(16, 0); g.lineTo(0, 16); }
-  if (name === "hatch") { g.moveTo(-2, 18); g.lineTo(18, -2); g.moveTo(-10, 10); g.lineTo(10, -10); g.moveTo(6, 26); g.lineTo(26, 6); }
-  if (name === "bars") { g.moveTo(4, 0); g.lineTo(4, 16); g.moveTo(12, 0); g.lineTo(12, 16); }
-  g.stroke();
-  if (name === "dots") { g.arc(6, 6, 3, 0, 7); g.fill(); }
-  return tile;
-}
-
-/** @param {CanvasRenderingContext2D} g @param {string} text @param {number} width */
-function shorten(g, text, width) {
-  if (g.measureText(text).width <= width) return text;
-  let keep = Math.floor((text.length * width) / Math.max(1, g.measureText(text).width)) - 1;
-  return keep >= 2 ? `${text.slice(0, keep)}…` : "";
-}
-
-export default { initialize, render };
+export default liveWidget(Timeline, look, prepare);
