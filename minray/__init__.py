@@ -25,6 +25,8 @@ _HOMES = {
     "ActorHandle": "minray.api.actor_class",
     "ActorClass": "minray.api.actor_class",
     "ObjectRef": "minray.worker.object_ref",
+    "ObjectRefGenerator": "minray.worker.generators",
+    "DynamicObjectRefGenerator": "minray.worker.generators",
     "get_runtime_context": "minray.api.context",
     "nodes": "minray.api.context",
     "cluster_resources": "minray.api.context",
@@ -41,7 +43,7 @@ _HOMES = {
 _ELSEWHERE = ("cloudpickle",)  # Ray offers it under its own name
 _MODULES = ("actor", "dag", "exceptions", "runtime_env", "util", "testing", "widgets", "as_ray", "grading")
 _NOT_YET = frozenset(
-    "ObjectRefGenerator autoscaler cancel cluster_utils dashboard data job_submission rllib serve "
+    "autoscaler cancel cluster_utils dashboard data job_submission rllib serve "
     "train tune".split()
 )
 
@@ -49,9 +51,11 @@ __all__ = [  # spelled out, not computed: type checkers and readers do not run c
     "ActorClass",
     "ActorHandle",
     "ActorID",
+    "DynamicObjectRefGenerator",
     "JobID",
     "NodeID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "TaskID",
     "WorkerID",
     "actor",
@@ -91,6 +95,7 @@ if TYPE_CHECKING:
     from minray.api.objects import get, put, remote, wait
     from minray.base.ids import ActorID, JobID, NodeID, TaskID, WorkerID
     from minray.widgets import show
+    from minray.worker.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from minray.worker.object_ref import ObjectRef
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from minray.api.options import ActorOptions, MethodOptions, parse_actor_options, parse_method_options
 from minray.api.placement import check_wishes
 from minray.api.remote_function import ArgumentCheck, argument_check
+from minray.api.returns import check_override, check_returns, returns_of, yields
 from minray.api.teaching import warn_large_code
 from minray.base import ids
 from minray.base.resources import in_environment
@@ -54,12 +55,7 @@ class ActorMethod:
         self._handle = handle
         self._name = name
         self._options = options
-        returns = options.num_returns
-        if not isinstance(returns, int):
-            raise ValueError(
-                f"num_returns={returns!r} on {name}: generator methods are not in this version of minray."
-            )
-        self._returns = returns
+        self._returns = returns_of(options.given, options.generator)
         # A handle that came from elsewhere does not know the class: the actor raises what does not fit.
         self._fits, self._least, self._most = handle._info.signatures.get(name, _ANY_ARGUMENTS)
         self._rules = options.call_rules()
@@ -69,7 +65,8 @@ class ActorMethod:
         self._call: Any = None
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Queue a call. Returns its ObjectRef (a list for num_returns > 1, None for 0) at once."""
+        """Queue a call. Returns its ObjectRef (a list for num_returns > 1, None for 0, an ObjectRefGenerator
+        if it yields) at once."""
         if kwargs or not self._least <= len(args) <= self._most:
             self._fits(args, kwargs)
         if self._engine is not slot.engine or self._call is None:
@@ -81,7 +78,10 @@ class ActorMethod:
 
     def options(self, **overrides: Any) -> ActorMethod:
         """The same method with other options, for example `num_returns=2`."""
-        return ActorMethod(self._handle, self._name, self._options.merge(overrides))
+        merged = self._options.merge(overrides)
+        check_returns(overrides, self._options.generator, stacklevel=3)
+        check_override(overrides, "actor method", "@ray.method")
+        return ActorMethod(self._handle, self._name, merged)
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
         """A call to be made later, in a graph (`minray.dag`)."""
@@ -264,6 +264,7 @@ class ActorClass:
                 "environment": environment,
                 "concurrency_groups": dict(options.concurrency_groups),
                 "method_groups": _groups_of_methods(info.methods),
+                "generator_window": options.given.get("_actor_generator_backpressure_num_objects") or 0,
             },
         )
         try:
@@ -282,7 +283,7 @@ class ActorClass:
                 if name.startswith("__") and name.endswith("__") and name != "__call__":
                     continue
                 given = getattr(member, METHOD_OPTIONS, None)
-                methods[name] = parse_method_options(given) if given else MethodOptions()
+                methods[name] = parse_method_options(given or {}, yields(member))
                 static = isinstance(inspect.getattr_static(self._cls, name), (staticmethod, classmethod))
                 signatures[name] = argument_check(member, skip_first=not static)
             options = self._options
@@ -351,6 +352,7 @@ def method(*args: Any, **options: Any) -> Any:
     parse_method_options(options)
 
     def mark(function: Any) -> Any:
+        check_returns(options, yields(function), stacklevel=3)
         setattr(function, METHOD_OPTIONS, options)
         return function
 

@@ -13,6 +13,7 @@ from minray.api.actor_class import ActorClass, make_actor_class
 from minray.api.options import check_remote_arguments
 from minray.api.remote_function import RemoteFunction, make_remote_function
 from minray.engine.seam import slot
+from minray.worker.generators import ObjectRefGenerator
 from minray.worker.object_ref import ObjectRef
 
 
@@ -65,6 +66,8 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
         if not object_refs:
             return []
         return engine.get(object_refs, timeout)
+    if isinstance(object_refs, ObjectRefGenerator):
+        return object_refs  # as in Ray: its references are what one gets
     if engine.resolved_argument(object_refs):
         return object_refs  # a task that gets its own argument, which came resolved: see TOUR, spellings
     raise ValueError(
@@ -90,20 +93,24 @@ def put(value: Any, *, _owner: Any = None, _tensor_transport: str | None = None)
 
 
 def wait(
-    ray_waitables: Sequence[ObjectRef[Any]],
+    ray_waitables: Sequence[ObjectRef[Any] | ObjectRefGenerator],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+) -> tuple[list[Any], list[Any]]:
     """(ready, not ready): waits until `num_returns` references are ready or `timeout` seconds passed.
 
-    Both lists keep the given order. Raises: TypeError, ValueError for duplicates or impossible numbers.
+    A generator is ready when `next` would not wait. Both lists keep the given order.
+    Raises: TypeError, ValueError for duplicates or impossible numbers.
     """
     global _checked
     engine = _engine()
-    if isinstance(ray_waitables, ObjectRef):
-        raise TypeError("wait() expected a list of ray.ObjectRef or ObjectRefGenerator, got a single ObjectRef")
+    if isinstance(ray_waitables, (ObjectRef, ObjectRefGenerator)):
+        raise TypeError(
+            "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single ray.ObjectRef or "
+            f"ray.ObjectRefGenerator {ray_waitables}"
+        )
     if not isinstance(ray_waitables, list):
         raise TypeError(
             f"wait() expected a list of ray.ObjectRef or ObjectRefGenerator, got {type(ray_waitables)}"
@@ -139,7 +146,7 @@ def _mark(refs: list[Any]) -> tuple[int, ...]:
 
 def _check_waitables(refs: list[Any]) -> None:
     for ref in refs:
-        if not isinstance(ref, ObjectRef):
+        if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
             raise TypeError(
                 f"wait() expected a list of ray.ObjectRef or ObjectRefGenerator, got list containing {type(ref)}"
             )

@@ -107,6 +107,15 @@ def _num_returns(name: str, value: Any) -> None:
     _count(0)(name, value)
 
 
+def _window(name: str, value: Any) -> None:
+    _of_type(int)(name, value)
+    if value == 0:
+        raise ValueError(
+            f"{name}=0 is not allowed. Use a value > 0. If the value is equal to 1, the behavior is identical to "
+            "Python generator (generator 1 object whenever `next` is called). Use -1 to disable this feature."
+        )
+
+
 def _retry_exceptions(name: str, value: Any) -> None:
     _of_type(bool, list, tuple)(name, value)
     if not isinstance(value, bool):
@@ -208,7 +217,7 @@ _SHARED: dict[str, Check] = {
 _RETURNS: dict[str, Check] = {
     "num_returns": _num_returns,
     "retry_exceptions": _retry_exceptions,
-    "_generator_backpressure_num_objects": _of_type(int),
+    "_generator_backpressure_num_objects": _window,
     "_num_objects_per_yield": _count(1),
 }
 TASK_CHECKS: Mapping[str, Check] = {
@@ -231,7 +240,7 @@ ACTOR_CHECKS: Mapping[str, Check] = {
     "object_store_memory": _count(0),
     "allow_out_of_order_execution": _of_type(bool),
     "enable_tensor_transport": _of_type(bool),
-    "_actor_generator_backpressure_num_objects": _count(-1),
+    "_actor_generator_backpressure_num_objects": _window,
 }
 METHOD_CHECKS: Mapping[str, Check] = {
     **_RETURNS,
@@ -441,11 +450,12 @@ class MethodOptions:
     max_task_retries: int | None = None
     retry_exceptions: bool | tuple[type[Exception], ...] = False
     enable_task_events: bool | None = None
+    generator: bool = False  # the method yields
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def merge(self, overrides: Mapping[str, Any]) -> MethodOptions:
         """What `handle.method.options(**overrides)` has."""
-        return parse_method_options({**self.given, **overrides})
+        return parse_method_options({**self.given, **overrides}, self.generator)
 
     def call_rules(self) -> CallRules | None:
         """What the process that calls must know of each call; None when there is nothing special."""
@@ -454,7 +464,7 @@ class MethodOptions:
         return CallRules(self.concurrency_group or "", self.max_task_retries, self.retry_exceptions)
 
 
-def parse_method_options(given: Mapping[str, Any]) -> MethodOptions:
+def parse_method_options(given: Mapping[str, Any], generator: bool = False) -> MethodOptions:
     """The options of an actor's method.
 
     Raises: ValueError for an unknown name (with the likely one) or an impossible value; TypeError.
@@ -468,6 +478,7 @@ def parse_method_options(given: Mapping[str, Any]) -> MethodOptions:
         max_task_retries=given.get("max_task_retries"),
         retry_exceptions=tuple(retry) if isinstance(retry, list | tuple) else bool(retry),
         enable_task_events=given.get("enable_task_events"),
+        generator=generator,
         given=dict(given),
     )
 

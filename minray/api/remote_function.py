@@ -15,6 +15,7 @@ from typing import Any
 
 from minray.api.options import TaskOptions, parse_task_options
 from minray.api.placement import check_wishes
+from minray.api.returns import check_override, check_returns, returns_of, yields
 from minray.api.teaching import warn_large_code
 from minray.base.resources import in_environment
 from minray.engine.seam import FunctionSpec, slot
@@ -27,6 +28,7 @@ class RemoteFunction:
     def __init__(self, function: Callable[..., Any], options: TaskOptions) -> None:
         self._function = function
         self._options = options
+        self._yields = yields(function)
         self._engine: Any = None
         self._submit: Any = None
         self._epoch = -1
@@ -43,7 +45,8 @@ class RemoteFunction:
         )
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Submit a task. Returns its ObjectRef (a list for num_returns > 1, None for 0) at once.
+        """Submit a task. Returns its ObjectRef (a list for num_returns > 1, None for 0, an ObjectRefGenerator
+        if it yields) at once.
 
         Raises: TypeError when the arguments do not fit the function or cannot be pickled.
         """
@@ -55,7 +58,10 @@ class RemoteFunction:
 
     def options(self, **overrides: Any) -> RemoteFunction:
         """The same function with other options, for example `f.options(num_cpus=2).remote()`."""
-        twin = RemoteFunction(self._function, self._options.merge(overrides))
+        merged = self._options.merge(overrides)
+        check_returns(overrides, self._yields, stacklevel=3)
+        check_override(overrides, "task", "@ray.remote")
+        twin = RemoteFunction(self._function, merged)
         twin._blob, twin._epoch = self._blob, -1
         return twin
 
@@ -76,16 +82,6 @@ class RemoteFunction:
             self._blob = code.dump_code(self._function)
             warn_large_code(f"The remote function {self._name}", len(self._blob))
         options = self._options
-        if options.num_returns == 1 and inspect.isgeneratorfunction(self._function):
-            raise ValueError(
-                f"{self._name} is a generator: generator tasks (num_returns='streaming') are not in this version "
-                "of minray; return a list, or say num_returns= as a number when it is known."
-            )
-        if not isinstance(options.num_returns, int):
-            raise ValueError(
-                f"num_returns={options.num_returns!r}: generator tasks are not in this version of minray; "
-                "return a list, or use a number."
-            )
         check_wishes(options, engine)
         environment_key, environment = engine.environment(options.runtime_env)
         spec = FunctionSpec(
@@ -94,7 +90,7 @@ class RemoteFunction:
             in_environment(options.shape, environment_key),
             options.max_retries,
             options.retry_exceptions,
-            options.num_returns,
+            returns_of(options.given, self._yields),
             environment,
         )
         self._submit = engine.prepare(spec)
@@ -113,6 +109,7 @@ def _rebuild(function: Callable[..., Any], options: TaskOptions) -> RemoteFuncti
 
 def make_remote_function(function: Callable[..., Any], given: Mapping[str, Any]) -> RemoteFunction:
     """`@remote` on a function. Raises: ValueError, TypeError for bad options."""
+    check_returns(given, yields(function), stacklevel=4)
     return RemoteFunction(function, parse_task_options(given))
 
 

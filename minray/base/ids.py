@@ -14,6 +14,8 @@ ACTOR_ID_BYTES = 16
 NODE_ID_BYTES = 28
 OBJECT_ID_BYTES = 28
 NIL_TASK = "f" * 48
+NIL_OWNER = b"\xff" * WORKER_ID_BYTES
+NIL_NUMBER = (1 << 64) - 1
 
 
 def new_worker_id() -> bytes:
@@ -28,6 +30,8 @@ def new_actor_id() -> bytes:
 
 def object_id_bytes(owner: bytes, number: int) -> bytes:
     """28 bytes: owner (16), number (8, big endian), 00000001."""
+    if owner == NIL_OWNER:
+        return b"\xff" * OBJECT_ID_BYTES
     return owner + number.to_bytes(8, "big") + b"\x00\x00\x00\x01"
 
 

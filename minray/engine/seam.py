@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from minray.base.events import EventPage
 from minray.base.messages import Shape
+from minray.worker.wire import Yields
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class FunctionSpec:
     shape: Shape
     max_retries: int
     retry_exceptions: bool | tuple[type[BaseException], ...]
-    returns: int
+    returns: int | Yields
     environment: Mapping[str, Any] | None = None  # a prepared runtime_env; its key is part of `shape`
 
 

@@ -37,6 +37,7 @@ def run_worker(boot: WorkerBoot) -> None:
             wire.EXPORT: executor.on_export,
             wire.LEASED: executor.on_leased,
             wire.TAKE_BACK: executor.on_take_back,
+            wire.CREDIT: executor.generating.on_credit,
         }
     )
     core.on_log = lambda lines: output.forward(lines, executor.current_peer)

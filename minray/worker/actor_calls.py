@@ -42,13 +42,13 @@ from minray.worker.object_ref import ObjectRef, make_ref
 from minray.worker.peer import Peer
 from minray.worker.store import SharedStored
 from minray.worker.submission import BATCH, CORK_S, FRAME_TASKS, WINDOW_TASKS
-from minray.worker.wire import Call
+from minray.worker.wire import Call, Yields
 
 _perf = time.perf_counter
 _new = ObjectRef.__new__
 
 
-def in_group(payload: Any, group: str, returns: int) -> Call:
+def in_group(payload: Any, group: str, returns: int | Yields) -> Call:
     """The payload of a call that names its concurrency group."""
     if type(payload) is Call:
         return payload._replace(group=group)
@@ -196,7 +196,7 @@ class ActorCalls:
             for task in lost:
                 limit = core.call_rules.limit(task[0], self)
                 if not for_ever and (limit < 0 or core.attempts.get(task[0], 0) < limit):
-                    again.append(task)
+                    again.append(core.replayed(task))
                 else:
                     failed.append(task)
             self.queue.extendleft(reversed(again))
@@ -331,7 +331,7 @@ class ActorSide(CoreState):
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
-        returns: int,
+        returns: int | Yields,
         rules: CallRules | None = None,
     ) -> Any:
         """Queue one call. Returns its reference (a list for several values, None for none) at once.
@@ -415,7 +415,7 @@ class ActorSide(CoreState):
         method: str,
         args: Any,
         kwargs: Any,
-        returns: int,
+        returns: int | Yields,
         now: float,
         rules: CallRules | None,
     ) -> None:

@@ -57,6 +57,7 @@ class ActorHost:
         self._blob: bytes = spec["class"]
         self._environment: dict[str, Any] | None = spec.get("environment")
         self._concurrency: int | None = spec.get("max_concurrency")
+        executor.generating.share_window(spec.get("generator_window", 0))
         self.instance: Any = None
         self._methods: dict[str, Any] = {}
         self.concurrent = False

@@ -25,6 +25,7 @@ from minray.rpc.loop import Loop
 from minray.serialization.values import PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES
 from minray.worker.concurrency_groups import DEFAULT, GroupTable
 from minray.worker.executor import ActorLeaves
+from minray.worker.generating import GENERATORS
 from minray.worker.peer import Peer
 from minray.worker.task_context import TaskContext, running_async
 
@@ -107,7 +108,7 @@ class LoopGroup:
         context = TaskContext(peer, number, name, host)
         running_async.set(context)
         made: list[Any] | None = None
-        returns = 1
+        returns: Any = 1
         t0 = _perf()
         try:
             target = host.method(name)
@@ -132,6 +133,8 @@ class LoopGroup:
                 kind in PLAIN_TYPES or ((kind is str or kind is bytes) and len(value) <= PLAIN_TEXT_LIMIT)
             ):
                 state, form = PLAIN, value
+            elif kind in GENERATORS:
+                state, form = await executor.generating.answer_async(peer, value, returns)
             else:
                 state, form = executor.results(peer, value, returns)
         except BaseException as error:

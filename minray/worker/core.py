@@ -48,6 +48,7 @@ from minray.worker.blocked_gets import blocked_gets
 from minray.worker.borrowing import Borrowing
 from minray.worker.deaths import Deaths
 from minray.worker.functions import FunctionRecord
+from minray.worker.generators import Generators
 from minray.worker.interrupts import interrupts
 from minray.worker.leasing import Leasing
 from minray.worker.object_events import ObjectEvents
@@ -63,7 +64,7 @@ LAST_TASKS = 2000  # whose events a worker ships at its end without being asked
 EVENTS_WAIT_S = 0.3
 
 
-class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Waiting, ObjectEvents):
+class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Generators, Borrowing, Waiting, ObjectEvents):
     """One process's membership. Made by `join`."""
 
     def __init__(self, config: SessionConfig, worker_id: bytes, is_driver: bool) -> None:
@@ -108,6 +109,7 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Wai
             wire.UNBORROW: self.on_unborrow,
             wire.FREE: self.on_free,
             wire.RELEASE: self.on_release,
+            wire.ITEMS: self.on_items,
         }
         self.address = config.peer_socket(worker_id)
         self._listener: socket.socket | None = None
@@ -342,6 +344,8 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Borrowing, Wai
     def _collect(self) -> None:
         if self.dropped:
             self.send_drops()
+        if self.abandoned:
+            self.stop_abandoned()
         if self.store.ended:
             self.free_ended()
 

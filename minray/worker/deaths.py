@@ -93,7 +93,7 @@ class Deaths(CoreState):
         done = self.attempts.get(number, 0)
         if record.max_retries < 0 or done < record.max_retries:
             self._count_retry(number, record.name, text)
-            record.group.queue.appendleft(task)
+            record.group.queue.appendleft(self.replayed(task))
             self.flush(record.group)
             self._demand(record.group)
             return

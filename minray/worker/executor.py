@@ -30,12 +30,13 @@ from minray.serialization.errors import dump_error
 from minray.serialization.functions import load_code
 from minray.serialization.values import FAILED, PICKLED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
 from minray.worker.core import CoreWorker
+from minray.worker.generating import GENERATORS, Generating, first_values
 from minray.worker.object_ref import make_borrowed
 from minray.worker.output import WorkerOutput
 from minray.worker.peer import Peer
 from minray.worker.replies import MULTI
 from minray.worker.task_context import TaskContext, running
-from minray.worker.wire import REPLY, RETURNED, UNBLOCKED, Slot
+from minray.worker.wire import REPLY, RETURNED, UNBLOCKED, Slot, Yields
 
 FAST_S = 0.0002  # a function whose average is below may share a reply frame
 REPLY_AFTER_S = 0.001
@@ -70,6 +71,7 @@ class Executor:
         self._told_blocked: set[Peer] = set()
         self.on_idle: Callable[[], None] | None = None
         self.stopping = False
+        self.generating = Generating(self)
         self._looked_at: TaskContext | None = None
         self._looks_again = False
         self.environment_error: BaseException | None = None  # every task of this worker raises it
@@ -139,6 +141,7 @@ class Executor:
         """The caller died: nobody wants what it queued here."""
         peer.queue.clear()
         peer.out.clear()
+        self.generating.caller_gone(peer)
 
     # ---------------------------------------------------------------- the main loop
     def run(self) -> None:
@@ -228,6 +231,8 @@ class Executor:
     # ---------------------------------------------------------------- values
     def seal_result(self, peer: Peer, value: Any) -> tuple[int, Any]:
         """A return value as (state, form for the reply)."""
+        if type(value) in GENERATORS:  # not streamed: its first item, as in Ray
+            return first_values(self, peer, value, 1)
         state, form, refs = self.core.store.seal(value, peer.worker_id)
         if state == STORED:
             form = self.core.form_for_reply(peer, form, refs)
@@ -248,12 +253,16 @@ class Executor:
         self.settle_borrows(peer, made)
         return result
 
-    def results(self, peer: Peer, value: Any, returns: int) -> tuple[int, Any]:
+    def results(self, peer: Peer, value: Any, returns: int | Yields) -> tuple[int, Any]:
         """What a call with `returns` values answers. Raises: ValueError on a wrong number."""
+        if not isinstance(returns, int):
+            return self.generating.run(peer, value, returns)
         if returns == 1:
             return self.seal_result(peer, value)
         if returns == 0:
             return PLAIN, None
+        if type(value) in GENERATORS:
+            return first_values(self, peer, value, returns)
         try:
             parts = list(value)
         except TypeError:

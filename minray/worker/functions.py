@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from minray.worker.wire import Yields
+
 
 @dataclass(slots=True)
 class FunctionRecord:
@@ -19,7 +21,7 @@ class FunctionRecord:
     blob: bytes
     max_retries: int = 3
     retry_exceptions: bool | tuple[type[BaseException], ...] = False
-    returns: int = 1
+    returns: int | Yields = 1
     group: Any = None  # the TaskGroup of its resource shape
     seen: set[int] = field(default_factory=set)
     careful: bool = False  # each answer leaves before the next task starts: see `Deaths._lease_lost`

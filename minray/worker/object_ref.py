@@ -13,7 +13,8 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minray.base import ids
-from minray.serialization.values import PENDING, collecting
+from minray.serialization.errors import dump_error
+from minray.serialization.values import FAILED, PENDING, collecting
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -62,8 +63,16 @@ class ObjectRef(Generic[T]):
         return ids.JobID(core.job_id.to_bytes(4, "little"))
 
     def is_nil(self) -> bool:
-        """Always False: there is no empty reference."""
-        return False
+        """Whether it stands for no object: see `nil`."""
+        return self.owner == ids.NIL_OWNER
+
+    @classmethod
+    def nil(cls) -> ObjectRef[Any]:
+        """The reference to no object; a generator's `_next_sync` answers it when nothing came in time."""
+        ref = make_ref(ids.NIL_OWNER, ids.NIL_NUMBER)
+        ref.v = dump_error(ValueError("This is the nil ObjectRef: it refers to no object, so it has no value."))
+        ref.st = FAILED
+        return ref
 
     @classmethod
     def size(cls) -> int:

@@ -25,6 +25,7 @@ from minray.worker.recorder import DONE, NO_ATTEMPTS
 from minray.worker.state.habits import TINY_US
 
 MULTI = 5  # the state of a reply that carries several return values: value = [(state, value), ...]
+GENERATED = 6  # a generator task has ended; value = (index of the first, states, forms): its last items
 _perf = time.perf_counter
 _times = struct.Struct("d")
 
@@ -101,6 +102,9 @@ class Replies(CoreState):
             self.errors[number] = _one_line(value)
             if len(self.errors) > 10_000:
                 self.errors.clear()
+        if self.streams and number in self.streams:
+            self.generated(peer, ref, state, value)
+            return
         if state == MULTI:
             others = self.multi.get(number, [])
             for other, (one_state, one) in zip(others, value[1:]):
@@ -215,6 +219,7 @@ class Replies(CoreState):
         if rules is not True and not isinstance(cause, tuple(rules)):
             return False
         self._count_retry(ref.n, record.name if record is not None else str(task[1]), repr(cause))
+        task = self.replayed(task)
         if record is not None:
             record.group.queue.append(task)
         else:

@@ -27,7 +27,7 @@ from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_ref
 from minray.worker.peer import Peer
 from minray.worker.recorder import CHUNK, DISPATCH, NO_ATTEMPTS
-from minray.worker.wire import EXPORT, TASKS, Call, Slot
+from minray.worker.wire import EXPORT, TASKS, Call, Slot, Yields
 
 BATCH = 128
 FRAME_TASKS = 256
@@ -132,7 +132,7 @@ class Submission(CoreState):
         payload: Any,
         dependencies: list[ObjectRef[Any]],
         held: tuple[Any, ...],
-        returns: int,
+        returns: int | Yields,
         now: float,
     ) -> None:
         number = ref.n
@@ -142,7 +142,9 @@ class Submission(CoreState):
             self.held[number] = held
             for part in held:
                 self.pin(part)
-        if returns > 1:
+        if type(returns) is not int:
+            self.handing_out[number] = self.open_stream(ref, returns)
+        elif returns > 1:
             others = [make_ref(self.worker_id, next(self.numbers)) for _ in range(returns - 1)]
             self.multi[number] = self.handing_out[number] = others
         if self.recorder is not None:
@@ -154,8 +156,10 @@ class Submission(CoreState):
             if self.executor is not None:
                 self.note_parent(number)
 
-    def returned_refs(self, ref: ObjectRef[Any], returns: int) -> Any:
+    def returned_refs(self, ref: ObjectRef[Any], returns: int | Yields) -> Any:
         """What `.remote()` hands out for a task with `returns` values."""
+        if type(returns) is not int:
+            return self.handing_out.pop(ref.n)
         if returns == 1:
             return ref
         if returns == 0:
@@ -167,7 +171,7 @@ class Submission(CoreState):
 
     # ---------------------------------------------------------------- arguments
     def pack(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], returns: int
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], returns: int | Yields
     ) -> tuple[Any, list[ObjectRef[Any]], tuple[Any, ...]]:
         """(payload, references to wait for, what to keep alive). Raises what pickling raises."""
         dependencies: list[ObjectRef[Any]] = []

@@ -30,6 +30,18 @@ BORROWED = 11  # (BORROWED, token): counted
 UNBORROW = 12  # (UNBORROW, [numbers]): one handle on each is gone
 FREE = 13  # (FREE, [payload offsets]): blocks that you allocated and I owned
 RELEASE = 14  # (RELEASE, token): the references in your reply are counted elsewhere now
+ITEMS = 18  # (ITEMS, task number, index of the first, states | None (all plain), forms, window)
+CREDIT = 19  # (CREDIT, task number, how many items were taken so far | -1: send no more)
+
+
+class Yields(NamedTuple):
+    """Instead of a number of return values: the call runs a generator, whose items are sent one by one."""
+
+    dynamic: bool  # its value is a collection of all references, at the end
+    window: int  # how many items may wait for their consumer; 0: any number
+    per_yield: int = 1  # how many objects each `yield` gives
+    skip: int = 0  # a retry: that many items have arrived already
+    taken: int = 0  # a retry: and that many of them were taken
 
 
 class Call(NamedTuple):
@@ -42,7 +54,7 @@ class Call(NamedTuple):
     buffers: Any  # list[bytes] | None
     block: Any  # (offset, lengths, allocator) | None: the buffers lie in the arena
     slots: tuple[Any, ...]
-    returns: int
+    returns: int | Yields
     group: str = ""  # the concurrency group that `.options()` named
 
 
