@@ -110,10 +110,7 @@ def _num_returns(name: str, value: Any) -> None:
 def _window(name: str, value: Any) -> None:
     _of_type(int)(name, value)
     if value == 0:
-        raise ValueError(
-            f"{name}=0 is not allowed. Use a value > 0. If the value is equal to 1, the behavior is identical to "
-            "Python generator (generator 1 object whenever `next` is called). Use -1 to disable this feature."
-        )
+        raise ValueError(f"{name}=0 is not allowed: nothing could be yielded. -1 is no limit, 1 waits at each yield.")
 
 
 def _retry_exceptions(name: str, value: Any) -> None:
@@ -302,7 +299,7 @@ def _amounts(given: Mapping[str, Any]) -> dict[str, float]:
 class TaskOptions:
     """The checked options of a remote function. Make it with `parse_task_options`.
 
-    `num_returns` is an int, "dynamic" or "streaming"; whether it was named stands in `given`.
+    `num_returns` is an int, "dynamic" or "streaming"; see `minray.api.returns`.
     """
 
     shape: Shape = (("CPU", AMOUNT_UNIT),)
