@@ -41,6 +41,14 @@ COMMANDS: dict[str, Command] = {
   minray as-ray -- bash -c "make examples"   everything that it starts
   minray as-ray -- python -m pytest tests    somebody else's tests""",
     ),
+    "debug": Command(
+        "debug",
+        "attach to a task that waits at breakpoint()",
+        """
+  minray debug           the one that waits
+  minray debug --list    which do?
+  minray debug 3f        the one whose id begins with 3f""",
+    ),
     "doctor": Command(
         "doctor",
         "check this machine and say what to do",

@@ -99,6 +99,7 @@ class Zygote:
         # A task has one CPU unless it asks for more: numpy's and torch's threads of all workers would fight for
         # the cores. Libraries read this when they are first imported; a program that sets it itself wins.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("PYTHONBREAKPOINT", "minray.util.pdb.set_trace")  # a worker has no terminal
         for name in ("cloudpickle", *config.preload, self.entry.partition(":")[0]):
             try:
                 importlib.import_module(name)

@@ -78,12 +78,12 @@ def test_names_and_keys_are_checked() -> None:
 
 
 def test_metrics_can_be_used_in_tasks_and_actors() -> None:
-    counter = metrics.Counter("pm_everywhere", tag_keys=("who",)).set_default_tags({"who": "x"})
+    counter = metrics.Counter("pm_everywhere", tag_keys=("who",))
 
     @ray.remote
     def count() -> dict[str, Any]:
-        counter.inc(2)
+        counter.inc(2, tags={"who": "x"})
         return counter.info
 
-    assert ray.get(count.remote())["default_tags"] == {"who": "x"}
+    assert ray.get(count.remote())["tag_keys"] == ("who",)
     assert pickle.loads(pickle.dumps(counter)).info == counter.info
