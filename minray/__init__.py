@@ -33,6 +33,8 @@ _HOMES = {
     "available_resources": "minray.api.context",
     "get_gpu_ids": "minray.api.context",
     "timeline": "minray.api.context",
+    "record": "minray.api.record",
+    "load_run": "minray.recording.run",
     "show": "minray.widgets",
     "ActorID": "minray.base.ids",
     "NodeID": "minray.base.ids",
@@ -69,9 +71,11 @@ __all__ = [  # spelled out, not computed: type checkers and readers do not run c
     "init",
     "is_initialized",
     "kill",
+    "load_run",
     "method",
     "nodes",
     "put",
+    "record",
     "remote",
     "show",
     "shutdown",
@@ -93,7 +97,9 @@ if TYPE_CHECKING:
     )
     from minray.api.init import init, is_initialized, shutdown
     from minray.api.objects import get, put, remote, wait
+    from minray.api.record import record
     from minray.base.ids import ActorID, JobID, NodeID, TaskID, WorkerID
+    from minray.recording.run import load_run
     from minray.widgets import show
     from minray.worker.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from minray.worker.object_ref import ObjectRef

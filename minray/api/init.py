@@ -378,6 +378,8 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             raise RuntimeError(
                 "shutdown() inside a task or actor would end the worker under it; return instead."
             )
+        if "minray.api.record" in sys.modules:
+            sys.modules["minray.api.record"].finish_recordings()
         engine.close()
         atexit.unregister(shutdown)
         teaching.reset()

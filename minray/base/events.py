@@ -183,6 +183,16 @@ class ObjectReturned:
     pid: int
 
 
+@dataclass(frozen=True, slots=True)
+class EventsLost:
+    """About `count` records of process `worker_id` reach no reader (0: nobody knows how many)."""
+
+    time_s: float
+    worker_id: str
+    count: int
+    why: str
+
+
 Event = (
     TaskSubmitted
     | TaskDispatched
@@ -197,6 +207,7 @@ Event = (
     | GetStarted
     | ObjectBorrowed
     | ObjectReturned
+    | EventsLost
 )
 
 

@@ -210,6 +210,7 @@ class WorkerDied(NamedTuple):
     exit_code: int | None
     signal: int
     reason: str  # one sentence: what is known of the cause, with the last log lines
+    submitted: bool = False  # it asked for workers or actors: there were tasks of its own
 
 
 class LogLines(NamedTuple):
@@ -222,10 +223,16 @@ class LogLines(NamedTuple):
 
 
 class EventsShipped(NamedTuple):
-    """client -> node -> drivers: a batch of `minray.base.events` records, pickled."""
+    """client -> node -> drivers: a batch of `minray.base.events` records, pickled.
+
+    `sequence` counts the batches of a worker from 1, so that a gap shows. `token`: with the last batch of
+    an answer, the one of its EventsWanted; -1 with the last batch that the worker will ever send; else 0.
+    """
 
     worker_id: bytes
     batch: bytes
+    sequence: int
+    token: int
 
 
 class EventsWanted(NamedTuple):
@@ -234,6 +241,8 @@ class EventsWanted(NamedTuple):
     Events are kept where they happened until then: shipping them unasked would cost every nested
     task ten times its recording.
     """
+
+    token: int = 0
 
 
 class Shutdown(NamedTuple):

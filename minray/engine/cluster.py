@@ -169,9 +169,25 @@ class ClusterEngine:
         return self.core.events_ahead(cursor)
 
     def all_events(self) -> EventPage:
-        """Everything recorded, what workers keep included."""
+        """See the seam."""
         self.core.gather_events()
         return self.core.events(0)
+
+    def mark_events(self) -> int:
+        """See the seam."""
+        return self.core.mark_events()
+
+    def traces(self) -> bool:
+        """See the seam."""
+        return self.core.recorder is not None
+
+    def sees_all_events(self) -> bool:
+        """See the seam."""
+        return self.core.is_driver
+
+    def gather_events(self, timeout_s: float) -> list[str]:
+        """See the seam."""
+        return self.core.gather_events(timeout_s)
 
     def running(self) -> RunningTask:
         """See the seam."""

@@ -117,6 +117,18 @@ class Engine(Protocol):
     def all_events(self) -> EventPage:
         """Everything recorded in all processes (waits shortly for them)."""
 
+    def mark_events(self) -> int:
+        """The cursor of this moment: `events` from there on gives what comes, tasks under way with names."""
+
+    def traces(self) -> bool:
+        """Whether events are recorded at all."""
+
+    def sees_all_events(self) -> bool:
+        """Whether other processes' events come here too: they come to drivers."""
+
+    def gather_events(self, timeout_s: float) -> list[str]:
+        """Have every process ship what it recorded. Returns the ids (hex) of those that did not in time."""
+
     def running(self) -> RunningTask:
         """Who am I?"""
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from minray.base.config import SessionConfig
 from minray.base.messages import (
     Ask,
+    CreateActor,
     EventsShipped,
     EventsWanted,
     Hello,
@@ -30,6 +31,7 @@ from minray.base.messages import (
     Shutdown,
     SlabReturned,
     StoreTrim,
+    WatchActor,
     Welcome,
     WorkerBlocked,
     WorkerDied,
@@ -99,6 +101,8 @@ class NodeShell:
         self.clients = self.connections.clients
         self._first_driver_gone = first_driver_gone
         self._ordered_deaths: dict[bytes, str] = {}
+        self._submitters: set[bytes] = set()  # who may have recorded tasks of its own that nobody was told
+        self._callers: set[bytes] = set()  # who may call actors at any time
         self.gcs: Gcs
         table = leases
         self.handlers: dict[type, Callable[[bytes, Any], None]] = {
@@ -110,7 +114,7 @@ class NodeShell:
             SlabReturned: lambda c, m: self.store.give_back(c, m.slabs),
             OrphansFreed: lambda c, m: self.store.free_orphans(m.offsets),
             LogLines: self._forward,
-            EventsShipped: self._forward,
+            EventsShipped: self._events_shipped,
             EventsWanted: self._to_workers,
         }
         self.questions: dict[str, Callable[[bytes, Any], Any]] = {
@@ -185,6 +189,10 @@ class NodeShell:
 
     def heard(self, client: Client, message: Any) -> None:
         """Dispatch by class."""
+        if type(message) is LeaseDemand:
+            self._submitters.add(client.worker_id)
+        elif type(message) is CreateActor or type(message) is WatchActor:
+            self._callers.add(client.worker_id)
         handler = self.handlers.get(type(message))
         if handler is None:
             print(f"{client.who} sent {type(message).__name__}, which no node understands", file=sys.stderr)
@@ -193,6 +201,8 @@ class NodeShell:
 
     def asked(self, client: Client, ask: Ask) -> Any:
         """Answer a synchronous question."""
+        if ask.what == "create_actor":
+            self._callers.add(client.worker_id)
         question = self.questions.get(ask.what)
         if question is None:
             raise KeyError(f"no node can answer {ask.what!r}")
@@ -231,6 +241,11 @@ class NodeShell:
             if client.role == "driver" and client.worker_id != client_id:
                 if len(client.channel.outbox) < FORWARD_BACKLOG_MAX:
                     client.channel.send_bytes(payload)
+
+    def _events_shipped(self, client_id: bytes, message: Any) -> None:
+        self._forward(client_id, message)
+        if client_id in self._submitters and not self.leases.has_leases(client_id):
+            self._submitters.discard(client_id)  # until it asks again, there is nothing new of its own
 
     def _worker_rows(self) -> list[dict[str, Any]]:
         return [
@@ -278,12 +293,15 @@ class NodeShell:
         known = self.leases.worker_died(worker_id, story, monotonic_s())
         self.gcs.worker_died(worker_id, story)
         client = self.clients.get(worker_id)
+        submitted = worker_id in self._submitters or worker_id in self._callers
+        self._submitters.discard(worker_id)
+        self._callers.discard(worker_id)
         self._remove_file(self.config.peer_socket(worker_id))
         if client is None:
             return
         self._client_gone(client)
         if known:  # an idle worker that goes unseen wakes nobody
-            self.broadcast(WorkerDied(worker_id, pid, how.code, how.signal, story))
+            self.broadcast(WorkerDied(worker_id, pid, how.code, how.signal, story, submitted))
 
     def _remove_file(self, path: str) -> None:
         try:

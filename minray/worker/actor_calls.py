@@ -298,6 +298,7 @@ class ActorSide(CoreState):
                 raise ValueError(conflict)
         ref = make_ref(self.worker_id, next(self.numbers))
         end = SharedStored(b"", None, None, (), 0)
+        end.number = 0
         actor_id = create.actor_id
         end.on_end = lambda _: self.note_end((actor_id, None, 0, 0))
         end.number = 0

@@ -13,12 +13,10 @@ import os
 import pickle
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from minray.base import events as ev
 from minray.base.config import SessionConfig
 from minray.base.errors import LocalRayletDiedError, RaySystemError
 from minray.base.messages import (
@@ -47,24 +45,32 @@ from minray.worker.actor_calls import ActorSide
 from minray.worker.blocked_gets import blocked_gets
 from minray.worker.borrowing import Borrowing
 from minray.worker.deaths import Deaths
+from minray.worker.event_sharing import EventSharing
 from minray.worker.functions import FunctionRecord
 from minray.worker.generators import Generators
 from minray.worker.interrupts import interrupts
 from minray.worker.leasing import Leasing
 from minray.worker.object_events import ObjectEvents
 from minray.worker.peer import Peer
-from minray.worker.recorder import ForeignEvents, Recorder
+from minray.worker.recorder import Recorder
 from minray.worker.replies import Replies
 from minray.worker.store import StoreClient
 from minray.worker.submission import Submission
 from minray.worker.waiting import Waiting
 
-SHIP_EVENTS = 500  # in one message
-LAST_TASKS = 2000  # whose events a worker ships at its end without being asked
-EVENTS_WAIT_S = 0.3
 
-
-class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Generators, Borrowing, Waiting, ObjectEvents):
+class CoreWorker(
+    Submission,
+    Replies,
+    Leasing,
+    Deaths,
+    ActorSide,
+    Generators,
+    Borrowing,
+    Waiting,
+    ObjectEvents,
+    EventSharing,
+):
     """One process's membership. Made by `join`."""
 
     def __init__(self, config: SessionConfig, worker_id: bytes, is_driver: bool) -> None:
@@ -93,8 +99,8 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Generators, Bo
             WorkerDied: self.on_worker_died,
             StoreTrim: self._trim_store,
             LogLines: lambda message: self.on_log(message),
-            EventsShipped: self._merge_events,
-            EventsWanted: lambda message: self.ship_events(),
+            EventsShipped: self.merge_events,
+            EventsWanted: lambda message: self.ship_events(message.token),
             Shutdown: self._node_ended,
         }
         self.dispatch = {
@@ -117,8 +123,6 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Generators, Bo
         self._node: Channel | None = None
         self._question: Channel | None = None
         self._question_lock = threading.Lock()
-        self._shipped = 0
-        self._shippers: set[bytes] = set()
         self.node_lost = ""
         self._nudge_armed = False
 
@@ -348,62 +352,6 @@ class CoreWorker(Submission, Replies, Leasing, Deaths, ActorSide, Generators, Bo
             self.stop_abandoned()
         if self.store.ended:
             self.free_ended()
-
-    def ship_last_events(self) -> None:
-        """Before a deliberate end: of what nobody asked for, the last few thousand tasks.
-
-        An actor that submitted 100,000 would take seconds to end otherwise, and its owner as many to merge them.
-        """
-        if self.recorder is not None:
-            self._shipped = self.recorder.recent(self._shipped, LAST_TASKS)
-            self.ship_events()
-
-    def ship_events(self) -> None:
-        """Send this worker's own events to the drivers (asked by one)."""
-        recorder = self.recorder
-        if recorder is None:
-            return
-        page = recorder.read(self._shipped)
-        self._shipped = page.cursor
-        for start in range(0, max(1, len(page.events)), SHIP_EVENTS):
-            batch = ForeignEvents.pack(page.events[start : start + SHIP_EVENTS])
-            self.tell_node(EventsShipped(self.worker_id, batch))
-
-    def _merge_events(self, message: EventsShipped) -> None:
-        self._shippers.discard(message.worker_id)
-        if self.recorder is not None:
-            for event in ForeignEvents.unpack(message.batch):
-                self.recorder.record(event)
-            self.recorder.roll()
-
-    def events(self, cursor: int) -> ev.EventPage:
-        """Recorded events after `cursor`; asks the workers for theirs, which come with a later read."""
-        if self.recorder is None:
-            return ev.EventPage((), 0, 0)
-        if self.is_driver:
-            self.tell_node(EventsWanted())
-        return self.recorder.read(cursor)
-
-    def events_ahead(self, cursor: int) -> tuple[int, int]:
-        """(the cursor of this moment, about how many events lie between): free of charge."""
-        return (0, 0) if self.recorder is None else self.recorder.ahead(cursor)
-
-    def gather_events(self) -> None:
-        """Wait shortly until the workers have shipped what they recorded (before a whole timeline)."""
-        if self.recorder is None or not self.is_driver:
-            return
-        state = self.ask_node("state")
-        self._shippers = {bytes.fromhex(row["worker_id"]) for row in state["workers"]}
-        self.tell_node(EventsWanted())
-        deadline = time.perf_counter() + EVENTS_WAIT_S
-        while self._shippers and time.perf_counter() < deadline:
-            if self.loop.lead():
-                try:
-                    self.loop.poll_once(0.02)
-                finally:
-                    self.loop.leave()
-            else:
-                time.sleep(0.002)
 
     # ---------------------------------------------------------------- functions
     def add_function(self, record: FunctionRecord) -> None:

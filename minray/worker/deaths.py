@@ -120,6 +120,7 @@ class Deaths(CoreState):
         peer = self.peers.get(died.worker_id)
         if peer is not None and not peer.gone:
             self.loop.drain_rest(peer.channel)
+        self.note_events_of_dead(died)
         self.resume_lost(died.worker_id)
 
     def resume_lost(self, worker_id: bytes) -> None:

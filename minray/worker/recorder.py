@@ -16,6 +16,7 @@ submitted since is either pending now, or its DONE is in the page.
 from __future__ import annotations
 
 import bisect
+import itertools
 import pickle
 from array import array
 from collections import deque
@@ -30,6 +31,7 @@ from minray.worker.state.habits import line_of
 DISPATCH, DONE, RECORD, GET = range(4)
 NO_ATTEMPTS: dict[int, int] = {}  # shared by the entries of tasks that were not tried before
 CHUNK = 8192
+NAMED_MAX = 50_000
 CHUNKS_MAX = 24  # about 200,000 entries of the log
 _BITS = 40  # of a cursor: the low ones count the log's entries, the high ones are an object number
 _LOW = (1 << _BITS) - 1
@@ -128,6 +130,19 @@ class Recorder:
         tasks = max(0, upto - (cursor >> _BITS))
         return upto << _BITS | position, 3 * tasks + max(0, position - (cursor & _LOW))
 
+    def mark(self) -> int:
+        """The cursor of this moment. Who reads on from it knows the tasks under way by name, as far as the
+        newest NAMED_MAX of them go."""
+        cursor, _ = self.ahead(0)
+        for number in itertools.islice(reversed(list(self.table)), NAMED_MAX):
+            ref = self.table.get(number)
+            if ref is not None and ref.task is not None and number not in self._names:
+                self._names[number] = self._name(ref.task[1], ref.v)
+        return cursor
+
+    def _name(self, function: Any, actor: Any) -> str:
+        return self.function_name(function) if actor is None else f"{actor[0]}.{function}"
+
     def recent(self, cursor: int, tasks_max: int) -> int:
         """A later cursor that leaves out all but about the last `tasks_max` tasks after `cursor`."""
         position = self._base + sum(map(len, self._old)) + len(self.log)
@@ -182,8 +197,7 @@ class Recorder:
         return found
 
     def _submission(self, number: int, when: float, function: Any, actor: Any) -> ev.Event:
-        name = self.function_name(function) if actor is None else f"{actor[0]}.{function}"
-        self._names[number] = name
+        self._names[number] = name = self._name(function, actor)
         actor_id = "" if actor is None else actor[1].hex()
         arguments = self._arguments.get(number, ())
         return ev.TaskSubmitted(when, self._task(number), name, self._parent_of(number), actor_id, arguments)

@@ -34,7 +34,7 @@ PUBLIC_API = frozenset(
     ActorClass ActorHandle ActorID DynamicObjectRefGenerator JobID NodeID ObjectRef ObjectRefGenerator TaskID WorkerID
     actor available_resources
     cluster_resources exceptions get get_actor get_gpu_ids get_runtime_context init is_initialized kill
-    method nodes put remote show shutdown timeline util wait
+    load_run method nodes put record remote show shutdown timeline util wait
     """.split()
 )
 

@@ -109,6 +109,10 @@ class LeaseTable:
                 lease.client_id = b""  # nobody's, until its worker is really gone
                 self._kill(lease.worker_id, f"its owner, {who}, ended", now_s)
 
+    def has_leases(self, client_id: bytes) -> bool:
+        """Whether tasks of the client may be under way."""
+        return any(lease.client_id == client_id for lease in self.leases.values())
+
     def demand_changed(self, client_id: bytes, shape: Shape, wanted: int, now_s: float) -> None:
         """LeaseDemand. Late words of the dead are ignored."""
         if client_id in self.clients:
