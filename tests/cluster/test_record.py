@@ -15,6 +15,7 @@ import pytest
 
 import minray as ray
 from minray.base import events as ev
+from minray.engine.seam import current
 from minray.grading import trace
 from minray.worker import event_sharing, recorder, submission
 
@@ -44,6 +45,12 @@ def _until(what: Callable[[], Any]) -> Any:
         assert time.monotonic() < give_up, "it did not come to that"
         time.sleep(0.01)
     return found
+
+
+def _quiet() -> None:
+    """No worker has tasks of its own under way, and all that they recorded is told."""
+    _until(lambda: not [row for row in current().ask("state")["leases"] if not row["actor_id"]])
+    current().gather_events(10.0)
 
 
 def _finished(run: Any) -> Counter[str]:
@@ -105,8 +112,6 @@ def test_a_run_shows_what_has_come_while_it_records() -> None:
 
 
 def test_other_readers_take_nothing_from_a_recording() -> None:
-    from minray.engine.seam import current
-
     cursor = current().events(0).cursor
     with ray.record() as run:
         for _ in range(5):
@@ -137,6 +142,7 @@ def test_an_actor_that_ends_ships_its_own_tasks_first() -> None:
         def work(self) -> int:
             return int(ray.get(leaf.remote(1)))
 
+    _quiet()
     with ray.record() as run:
         boss = Boss.remote()
         ref = boss.work.remote()
@@ -157,6 +163,7 @@ def test_the_death_of_a_worker_that_only_ran_tasks_loses_nothing() -> None:
 
     import tempfile
 
+    _quiet()
     with tempfile.TemporaryDirectory() as folder, ray.record() as run:
         assert ray.get(dies.remote(os.path.join(folder, "flag"))) == 1
     assert run.complete, run.gaps
