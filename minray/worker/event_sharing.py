@@ -33,7 +33,7 @@ class EventSharing(CoreState):
         self._shipped = 0  # our log's cursor after what we shipped
         self._sequence = itertools.count(1)
         self._heard: dict[bytes, int] = {}  # worker -> the sequence number of its last batch
-        self._ended: set[bytes] = set()  # those that shipped their last events
+        self._told_all: set[bytes] = set()  # those that shipped their last events
         self._tokens_of_gathering = itertools.count(1)
         self._gathering = 0
         self._shippers: set[bytes] = set()  # who has not answered the gathering yet
@@ -81,7 +81,7 @@ class EventSharing(CoreState):
         if message.token == self._gathering:
             self._shippers.discard(worker_id)
         if message.token == -1:
-            self._ended.add(worker_id)
+            self._told_all.add(worker_id)
         recorder = self.recorder
         if recorder is None:
             return
@@ -98,8 +98,8 @@ class EventSharing(CoreState):
         """A worker is gone: what of its own has nobody seen?"""
         self._shippers.discard(died.worker_id)
         self._heard.pop(died.worker_id, None)
-        if died.worker_id in self._ended:
-            self._ended.discard(died.worker_id)
+        if died.worker_id in self._told_all:
+            self._told_all.discard(died.worker_id)
         elif died.submitted and self.is_driver and self.recorder is not None:
             why = f"process {died.pid} was killed before it shipped what it had recorded of its own tasks"
             self.recorder.record(ev.EventsLost(time.perf_counter(), died.worker_id.hex(), 0, why))
