@@ -64,6 +64,7 @@ class Loop:
         self._buffer = bytearray(RECEIVE_BYTES)
         self._view = memoryview(self._buffer)
         self._pump: threading.Thread | None = None
+        self._summons = threading.Event()
         self._ticked_s = 0.0
 
     # ---------------------------------------------------------------- registration
@@ -140,7 +141,7 @@ class Loop:
 
     def wake_pump(self) -> None:
         """Something new pends (a corked task, a timer): whoever polls without a timeout must tick again."""
-        if self.sleeps or self.pump_blocks:
+        if (self.sleeps or self.pump_blocks) and self.leader_ident != get_ident():  # a handler's leader looks anyway
             self.lead_count += 1
             os.eventfd_write(self.wake_fd, 1)
 
@@ -149,6 +150,12 @@ class Loop:
         self.busy = True
         if self.sleeps or self.pump_blocks:
             self.wake_pump()
+
+    def summon_pump(self) -> None:
+        """Somebody waits for a value without reading (a future): have the pump read now, not after a tick."""
+        self._summons.set()  # even if it reads: it may be about to leave
+        if self.pump_blocks and self.leader_ident != get_ident():
+            os.eventfd_write(self.wake_fd, 1)
 
     def follow(self, register: Callable[[Callable[[], Any]], None], timeout_s: float) -> None:
         """Sleep until released by the leader, promoted, or `timeout_s` is over."""
@@ -258,7 +265,9 @@ class Loop:
     def _pump_until_trouble(self) -> None:
         seen = -1
         while not self.stopped:
-            time.sleep(TICK_S)
+            if self._summons.wait(TICK_S):
+                self._summons.clear()
+                seen = self.lead_count
             if self.lead_count != seen:
                 seen = self.lead_count
                 if (self.busy or self._timers) and self.leadership.acquire(False):

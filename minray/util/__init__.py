@@ -1,7 +1,7 @@
 """What does Ray offer beside its core, and minray with it?
 
 Everything here is written on the public API alone: a program could have written it. Not offered yet:
-placement groups, the state API, metrics, `multiprocessing.Pool`, joblib, collectives.
+placement groups, the state API, metrics, joblib, collectives.
 """
 
 from __future__ import annotations

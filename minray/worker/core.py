@@ -182,6 +182,7 @@ class CoreWorker(
 
     def close(self) -> None:
         """Leave the cluster: sockets closed, the reference layer switched off."""
+        self._fail_awaited()
         self.closed = True
         if object_ref.core is self:
             object_ref.core = None
@@ -229,6 +230,12 @@ class CoreWorker(
         self.node_lost = message.reason or "the cluster was shut down"
         self._fail_everything()
         self.on_shutdown(self.node_lost)
+
+    def _fail_awaited(self) -> None:
+        """Who waits for a future, not in `get`, would never hear that the cluster has ended."""
+        for number, ref in list(self.table.items()):
+            if ref.w and ref.task is not None:
+                self.fail_task(number, LocalRayletDiedError("The cluster was shut down before the task had ended."))
 
     def _fail_everything(self) -> None:
         with self.flush_lock:

@@ -328,7 +328,7 @@ class Waiting(CoreState):
         if ref.st == PENDING:
             self.flush_all()
             self.loop.busy = True
-            self.loop.wake_pump()
+            self.loop.summon_pump()
 
 
 def _release(wake: Callable[[], Any]) -> None:

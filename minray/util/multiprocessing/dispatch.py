@@ -1,0 +1,319 @@
+"""Who decides which process of a pool works off which chunk, and what if that process dies?
+
+One thread a pool. What other threads want of it reaches it as a message, so that Ctrl-C in the middle of a
+submission leaves the pool whole. Only the next chunk is sent, if it is light, by the thread that reads the
+answer to the one before: on a chunk's way there are as few threads as possible.
+
+    apply, map, imap ──chunk──►┌────────────┐──run──► an idle PoolActor ──► future ┐
+    close, terminate ─────────►│ dispatcher │◄─────────────────────────────────────┘
+                               └─────┬──────┘──value──► job (results.py) ──► callback thread
+
+A process holds one chunk at a time, so that no call waits behind another while a process is idle; calls
+of a pool may wait for one another, as far as there are processes.
+
+A process that dies is replaced. The chunk that it ran may have had effects, so it is not run again but
+fails with the story of the death (unless the actors were asked to retry: `max_restarts` and
+`max_task_retries` in `ray_remote_args`). In the standard library such a call is awaited for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import minray
+from minray.util.multiprocessing.worker import APPLY, RAISE, PoolActor
+
+RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
+LIGHT_S = 0.0005  # a call that took no longer to send may be sent by the thread that reads
+GOODBYE_S = 5.0  # for processes of a closed pool to run their exit handlers
+
+
+class Chunk(NamedTuple):
+    """Some calls of one job, worked off by one process at a stroke."""
+
+    job: Any
+    number: int
+    how: str
+    calls: Any
+
+
+class _Process:
+    """One actor of the pool."""
+
+    __slots__ = ("actor", "chunks")
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.chunks = 0
+
+
+class Dispatcher:
+    """The pool's thread. Public methods only send it a message."""
+
+    def __init__(
+        self,
+        processes: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        chunks_max: int | None,
+        remote_args: dict[str, Any],
+    ) -> None:
+        options = {"num_cpus": 0, **remote_args}  # as in Ray: a pool takes no CPU from tasks beside it
+        self.actor_class: Any = minray.remote(PoolActor).options(**options)
+        self.initial = (initializer, initargs)
+        self.chunks_max = chunks_max
+        self.state = RUN
+        self.processes = [self._new_process() for _ in range(processes)]
+        minray.get([process.actor.__ray_ready__.remote() for process in self.processes])
+        self._idle = list(self.processes)
+        self._busy: dict[_Process, Chunk] = {}
+        self._waiting: deque[Chunk] = deque()
+        self._readers = 0  # inputs of imap that have not ended
+        self._jobs: set[Any] = set()  # iterators whose input is still read
+        self._farewells: list[Any] = []
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls_back: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._callback_thread: threading.Thread | None = None
+        self._lock = threading.RLock()
+        self._over = False
+        self.thread = threading.Thread(target=self._work, name="minray-pool", daemon=True)
+        self.thread.start()
+
+    # ------------------------------------------------------------- from other threads
+    def submit(self, chunks: Iterable[Chunk]) -> None:
+        """Work these off."""
+        todo = list(chunks)
+        self._inbox.put(lambda: self._take(todo))
+
+    def submit_stream(self, job: Any, chunks: Iterable[Chunk]) -> None:
+        """Work off what the thread that reads `chunks` finds, as long as it finds any."""
+        self._inbox.put(lambda: self._reader_started(job))
+        threading.Thread(target=self._read, args=(job, chunks), name="minray-pool-input", daemon=True).start()
+
+    def close(self) -> None:
+        """End when everything is done."""
+        if self.state == RUN:
+            self.state = CLOSE
+        self._inbox.put(lambda: None)
+
+    def terminate(self) -> None:
+        """End now."""
+        self.state = TERMINATE
+        self._inbox.put(self._stop)
+
+    def join(self) -> None:
+        """Wait for the end of the threads (not of the one that asks: a callback may end its pool)."""
+        for thread in (self.thread, self._callback_thread):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join()
+
+    def _read(self, job: Any, chunks: Iterable[Chunk]) -> None:
+        count = 0
+        try:
+            for chunk in chunks:
+                count += 1
+                self._inbox.put(lambda chunk=chunk: self._take([chunk]))  # type: ignore[misc]
+                job.slots.acquire()
+                if job.stopped:
+                    break
+        finally:
+            self._inbox.put(lambda: self._reader_ended(job, count))
+
+    # ------------------------------------------------------------- in the thread
+    def _work(self) -> None:
+        while not self._over:
+            message = self._inbox.get()
+            message()
+            del message  # or it would keep what it holds until the next one comes
+            if self.state == CLOSE and not (self._waiting or self._busy or self._readers):
+                self._say_goodbye()
+        self._calls_back.put(None)
+
+    def _take(self, chunks: list[Chunk]) -> None:
+        with self._lock:
+            for chunk in chunks:
+                if self.state == TERMINATE:
+                    self._told(chunk.job.fail(_terminated(chunk.job)))
+                elif chunk.how == RAISE:
+                    self._told(chunk.job.chunk_done(chunk.number, False, chunk.calls))
+                else:
+                    self._waiting.append(chunk)
+        self._start_waiting()
+
+    def _reader_started(self, job: Any) -> None:
+        self._readers += 1
+        self._jobs.add(job)
+        if self.state == TERMINATE:
+            job.fail(_terminated(job))
+
+    def _reader_ended(self, job: Any, count: int) -> None:
+        self._readers -= 1
+        self._jobs.discard(job)
+        if not job.stopped:
+            job.input_ended(count)
+
+    def _start_waiting(self) -> None:
+        if not minray.is_initialized():
+            self.terminate()  # with its cluster; a call now would start another one
+        with self._lock:
+            while self._waiting and self._idle and self.state != TERMINATE:
+                self._start(self._idle.pop(), self._waiting.popleft())
+
+    def _start(self, process: _Process, chunk: Chunk) -> None:
+        self._busy[process] = chunk
+        began = time.perf_counter()
+        try:
+            ref = process.actor.run.remote(self._function_of(chunk), chunk.how, chunk.calls)
+        except Exception as error:  # it cannot be pickled: the caller's fault, told by the result
+            del self._busy[process]
+            self._idle.append(process)
+            self._told(chunk.job.chunk_done(chunk.number, False, error))
+            return
+        future = ref.future()
+        chunk.job.light = time.perf_counter() - began < LIGHT_S
+        if not future.done():
+            future.add_done_callback(lambda done: self._ended(process, done))
+        elif isinstance(future.exception(), minray.exceptions.ActorDiedError):
+            del self._busy[process]  # it died while it was idle: the call never reached it
+            self._replace(process)
+            self._waiting.appendleft(chunk)
+        else:
+            self._inbox.put(lambda: self._ended(process, future))
+
+    def _function_of(self, chunk: Chunk) -> Any:
+        """The function, or a reference to it: what all chunks of a job share is pickled once."""
+        job = chunk.job
+        if chunk.how == APPLY:
+            return job.function
+        if job.stored is None:
+            job.stored = minray.put(job.function)
+        return job.stored
+
+    def _ended(self, process: _Process, future: Any) -> None:
+        """A call was answered. Runs in whichever thread read the answer: it starts the next one at once."""
+        error = future.exception()
+        with self._lock:
+            chunk = self._busy.pop(process, None)
+            if chunk is None:
+                return  # the pool was terminated meanwhile
+            process.chunks += 1
+            if not minray.is_initialized():
+                pass  # shut down under us: `_start_waiting` ends the pool
+            elif isinstance(error, minray.exceptions.ActorDiedError) or process.chunks == self.chunks_max:
+                self._replace(process)
+            else:
+                self._idle.append(process)
+            # Pickling what is heavy would keep that thread from reading, and an interrupt that is raised in
+            # the main thread must not lose a process: those go through our own thread.
+            if self._waiting and self._waiting[0].job.light and error is None and not _in_main_thread():
+                self._start(self._idle.pop(), self._waiting.popleft())
+            elif self._waiting or self.state != RUN or error is not None:
+                self._inbox.put(self._start_waiting)
+            if error is None:
+                success, value = future.result()
+            else:
+                success, value = False, _explained(error, chunk)
+            self._told(chunk.job.chunk_done(chunk.number, success, value))
+
+    def _new_process(self) -> _Process:
+        return _Process(self.actor_class.remote(*self.initial))
+
+    def _replace(self, process: _Process) -> None:
+        """It is dead, or has done its share and says goodbye."""
+        if process.chunks == self.chunks_max:
+            self._farewells.append(process.actor.__ray_terminate__.remote())
+            _, self._farewells = minray.wait(self._farewells, num_returns=len(self._farewells), timeout=0)
+        fresh = self._new_process()
+        self.processes[self.processes.index(process)] = fresh
+        self._idle.append(fresh)
+
+    def _told(self, callback: Callable[[], None] | None) -> None:
+        """Run what a job wants run: in a thread of its own, which user code may block."""
+        if callback is None:
+            return
+        if self._callback_thread is None:
+            self._callback_thread = threading.Thread(
+                target=_call_back, args=(self._calls_back,), name="minray-pool-callbacks", daemon=True
+            )
+            self._callback_thread.start()
+        self._calls_back.put(callback)
+
+    def _stop(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        for process in self.processes if minray.is_initialized() else ():
+            with contextlib.suppress(
+                Exception
+            ):  # the cluster may be another one, and its processes gone with it
+                minray.kill(process.actor)
+        with self._lock:
+            lost = [*self._busy.values(), *self._waiting]
+            self._busy.clear()
+            self._waiting.clear()
+            for job in {chunk.job for chunk in lost} | self._jobs:
+                self._told(job.fail(_terminated(job)))
+            self.processes.clear()
+            self._idle.clear()
+
+    def _say_goodbye(self) -> None:
+        self._over = True
+        with contextlib.suppress(Exception):  # the cluster may have been shut down meanwhile
+            self._farewells += [process.actor.__ray_terminate__.remote() for process in self.processes]
+            minray.wait(self._farewells, num_returns=len(self._farewells), timeout=GOODBYE_S)
+            for process in self.processes:
+                minray.kill(process.actor)
+        self.processes.clear()
+        self._idle.clear()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _call_back(todo: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := todo.get()) is not None:
+        try:
+            call()
+        except BaseException:  # a user's callback; in the standard library the pool would hang from here on
+            arguments = (*sys.exc_info(), threading.current_thread())
+            threading.excepthook(threading.ExceptHookArgs(arguments))
+        del call
+
+
+def _terminated(job: Any) -> Exception:
+    what = "The pool was terminated" if minray.is_initialized() else "The cluster was shut down"
+    return minray.exceptions.ActorDiedError(
+        f"{what} before the pool's call of {_name(job.function)} had ended; close() and join() wait for it."
+    )
+
+
+def _explained(error: BaseException, chunk: Chunk) -> BaseException:
+    """What the caller sees when the call gave no answer of its own."""
+    if isinstance(error, minray.exceptions.RayActorError):
+        count = 1 if chunk.how == APPLY else len(chunk.calls)
+        error.add_note(
+            f"Pool: {count} call{'s' if count > 1 else ''} of {_name(chunk.job.function)} were under way there and are "
+            "lost; the pool goes on with a new process. ray_remote_args={'max_restarts': 3, 'max_task_retries': 3} "
+            "would run them again."
+        )
+    elif isinstance(error, minray.exceptions.RayTaskError):
+        from multiprocessing import pool
+
+        told: BaseException = pool.MaybeEncodingError(  # type: ignore[attr-defined]
+            error.cause, f"what {_name(chunk.job.function)} returned"
+        )
+        told.__cause__ = error
+        return told
+    return error
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
