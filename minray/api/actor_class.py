@@ -96,6 +96,9 @@ class ActorMethod:
             f"try 'object.{self._name}.remote()'."
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorMethod, (self._handle, self._name, self._options)
+
     def __repr__(self) -> str:
         return f"<method {self._handle._info.class_name}.{self._name}>"
 
@@ -149,7 +152,10 @@ class ActorHandle:
         options = self._info.methods.get(name)
         if options is None:
             if name not in _SPECIAL:
-                raise AttributeError(f"'{self._info.class_name}' actor has no method '{name}'")
+                raise AttributeError(
+                    f"'ActorHandle' object has no attribute '{name}': {self._info.class_name} has no such method. "
+                    "(Fields and properties stay in the actor: add a method that returns them.)"
+                )
             options = MethodOptions()
         # Methods are kept for the next call, so they must not refer to the handle that keeps them: an actor
         # should end with `del handle`, not when the garbage collector next looks for cycles.
@@ -227,6 +233,9 @@ class ActorClass:
         Raises: ValueError for a taken name, TypeError when the arguments do not fit.
         """
         self._fits(args, kwargs)
+        if missing := getattr(self._cls, "__abstractmethods__", ()):
+            names = ", ".join(sorted(missing))
+            raise TypeError(f"Can't instantiate abstract class {self._cls.__name__} with abstract methods {names}")
         engine = slot.engine
         if engine is None:
             from minray.api.init import auto_init
@@ -347,8 +356,10 @@ def make_actor_class(cls: type, given: Mapping[str, Any]) -> ActorClass:
 
 def method(*args: Any, **options: Any) -> Any:
     """Decorator for methods of actor classes: `@method(num_returns=2)`. Raises: ValueError, TypeError."""
-    if args or not options:
-        raise TypeError("@method needs options by keyword, for example '@method(num_returns=2)'.")
+    if len(args) == 1 and callable(args[0]) and not options:
+        return args[0]
+    if args:
+        raise TypeError("@method takes options by keyword, for example '@method(num_returns=2)'.")
     parse_method_options(options)
 
     def mark(function: Any) -> Any:

@@ -522,13 +522,14 @@ class ActorDiedError(RayActorError):
         cause: str | RayTaskError | None = None,
         actor_id: str | None = None,
         class_name: str | None = None,
+        pid: int = 0,
     ) -> None:
         init_failed = isinstance(cause, RayTaskError)
         message = self.BASE_ERROR_MSG
         if init_failed:
             message = f"The actor died because of an error raised in its creation task, {cause}"
         elif cause:
-            known = (("class_name", class_name), ("actor_id", actor_id))
+            known = (("class_name", class_name), ("actor_id", actor_id), ("pid", pid))
             who = "".join(f"\n\t{key}: {value}" for key, value in known if value)
             message = f"{self.BASE_ERROR_MSG}{who}\n{cause}"
         super().__init__(actor_id, message, actor_init_failed=init_failed)

@@ -114,7 +114,8 @@ class CreateActor(NamedTuple):
     """client -> node. A named actor asks by `Ask("create_actor", CreateActor)` to learn of conflicts.
 
     `placement` must be free for the start (default 1 CPU); `held` is kept while it lives (default
-    none). `spec` is opaque to the node and handed to the worker (class, arguments, options).
+    none). `spec` is opaque to the node and handed to the worker (class, arguments, options); b"" while
+    the constructor's arguments are not ready: it is known, with its name, and built when they are.
     """
 
     actor_id: bytes
@@ -127,6 +128,14 @@ class CreateActor(NamedTuple):
     max_restarts: int  # -1: for ever
     handle_info: bytes  # opaque: what get_actor needs to build a handle (class, methods, owner)
     spec: bytes
+
+
+class ActorArguments(NamedTuple):
+    """owner -> node: the constructor's arguments are ready, here is its `spec`; or they failed with `error`."""
+
+    actor_id: bytes
+    spec: bytes
+    error: bytes
 
 
 class BecomeActor(NamedTuple):

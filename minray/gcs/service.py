@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from minray.base.messages import (
+    ActorArguments,
     ActorExiting,
     ActorInitFailed,
     ActorOutOfScope,
@@ -70,6 +71,7 @@ class GcsService:
         actors, perform = self.actors, self._perform
         self.handlers: dict[type, Callable[[bytes, Any], None]] = {
             CreateActor: lambda client, m: self._create(client, m),
+            ActorArguments: lambda client, m: perform(actors.arguments(client, *m)),
             ActorReady: lambda client, m: perform(actors.ready(client, m.actor_id)),
             ActorInitFailed: lambda client, m: perform(actors.init_failed(client, m.actor_id, m.error)),
             ActorExiting: lambda client, m: perform(actors.exiting(client, m.actor_id, m.reason)),

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 from minray.base.boot import WorkerBoot
 from minray.base.config import SessionConfig
+from minray.base.cpu_threads import cpu_threads
 from minray.rpc.channel import RECEIVE_BYTES, Channel
 
 _F_SETSIG = getattr(fcntl, "F_SETSIG", 10)
@@ -96,9 +97,7 @@ class Zygote:
         if config.sys_path:
             sys.path[:] = config.sys_path
         sys.argv = [config.main_path]  # not ours: libraries look for options there
-        # A task has one CPU unless it asks for more: numpy's and torch's threads of all workers would fight for
-        # the cores. Libraries read this when they are first imported; a program that sets it itself wins.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        cpu_threads.begin()
         os.environ.setdefault("PYTHONBREAKPOINT", "minray.util.pdb.set_trace")  # a worker has no terminal
         for name in ("cloudpickle", *config.preload, self.entry.partition(":")[0]):
             try:

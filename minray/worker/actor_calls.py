@@ -21,12 +21,14 @@ from typing import Any
 
 from minray.base import events as ev
 from minray.base.errors import (
+    ActorAlreadyExistsError,
     ActorDiedError,
     ActorUnavailableError,
     PendingCallsLimitExceeded,
     RayTaskError,
 )
 from minray.base.messages import (
+    ActorArguments,
     ActorChanged,
     ActorOutOfScope,
     CreateActor,
@@ -79,6 +81,7 @@ class ActorCalls:
         self.window = WINDOW_TASKS if in_order else sys.maxsize
         self.unready: dict[int, None] = {}
         self.state = "pending"
+        self.pid = 0
         self.incarnation = -1
         self.peer: Peer | None = None
         self.queue: deque[Any] = deque()  # tasks, or [None, number]: a place held for an argument
@@ -88,11 +91,13 @@ class ActorCalls:
         self.cause = ""
         self.error = b""
         self.killed = False
+        self.halted = False  # we had it killed: what is called now must not reach the old process any more
         self.watched = False
         self.handles_gone = False  # the last handle went while calls were under way
         self.creation_held: tuple[Any, ...] = ()  # what the constructor's arguments keep alive
         self.may_restart = False
         self.named = (class_name, actor_id)  # for the events
+        self.arguments: Any = None  # stands for the constructor's while they are awaited
         self.keep: Any = None  # the handle's reference while calls are under way
 
     # ---------------------------------------------------------------- sending
@@ -102,6 +107,8 @@ class ActorCalls:
         with core.flush_lock:
             peer = self.peer
             queue = self.queue
+            if self.halted:
+                return
             while queue and peer is not None and not peer.gone and self.in_flight < self.window:
                 batch: list[Any] = []
                 for _ in range(min(len(queue), FRAME_TASKS)):
@@ -156,6 +163,9 @@ class ActorCalls:
     def changed(self, change: ActorChanged) -> None:
         """The node reports a new state."""
         self.state = change.state
+        self.pid = change.pid or self.pid
+        if change.state != "alive" or change.incarnation != self.incarnation:
+            self.halted = False
         self.cause = change.cause
         self.error = change.error
         self.killed = change.no_restart_by_kill
@@ -228,10 +238,12 @@ class ActorCalls:
 
     def end_error(self) -> BaseException:
         """The exception of a call to this actor now that it is dead."""
+        cause: Any = self.cause or f"The actor {self.class_name} is dead."
         if self.error:
             cause = load_error(self.error)
-            return ActorDiedError(cause if isinstance(cause, RayTaskError) else str(cause))
-        return ActorDiedError(self.cause or f"The actor {self.class_name} is dead.")
+            if not isinstance(cause, RayTaskError):
+                cause = str(cause)
+        return ActorDiedError(cause, self.actor_id.hex(), self.class_name, self.pid)
 
 
 class ActorSide(CoreState):
@@ -263,7 +275,7 @@ class ActorSide(CoreState):
     ) -> ObjectRef[Any] | None:
         """Register an actor; its constructor runs once its arguments are ready.
 
-        Returns the owned reference that its handles share. Raises: ValueError for a taken name.
+        Returns the owned reference that its handles share. Raises: ActorAlreadyExistsError for a taken name.
         """
         payload, dependencies, held = self.pack(args, kwargs, 1)
         calls.creation_held = held
@@ -272,30 +284,31 @@ class ActorSide(CoreState):
         for part in held:
             self.pin(part)
 
-        def send(final: Any) -> str:
-            message = create._replace(spec=pickle.dumps({**spec_parts, "payload": final}, 5))
-            if create.name:
-                conflict = str(self.ask_node("create_actor", message))
-                if conflict:
-                    return conflict
-            else:
-                self.tell_node(message)
-            self.tell_node(WatchActor(create.actor_id))
-            return ""
+        def spec_with(final: Any) -> bytes:
+            return pickle.dumps({**spec_parts, "payload": final}, 5)
 
+        create = create._replace(spec=b"" if dependencies else spec_with(payload))
+        if create.name:
+            conflict = str(self.ask_node("create_actor", create))
+            if conflict:
+                calls._let_arguments_go()
+                raise ActorAlreadyExistsError(conflict)
+        else:
+            self.tell_node(create)
+        self.tell_node(WatchActor(create.actor_id))
         if dependencies:
             number = next(self.numbers)
             probe = make_ref(self.worker_id, number)
             probe.task = (number, "__init__", payload)
             self.table[number] = probe
-            self.on_ready(probe, lambda: self._creation_failed(calls, probe))
-            self.when_ready(
-                probe, payload, dependencies, lambda final: (self.table.pop(number, None), send(final))
-            )
-        else:
-            conflict = send(payload)
-            if conflict:
-                raise ValueError(conflict)
+            calls.arguments = probe
+
+            def send(final: Any) -> None:
+                self.table.pop(number, None)
+                self.tell_node(ActorArguments(create.actor_id, spec_with(final), b""))
+
+            self.on_ready(probe, lambda: self.tell_node(ActorArguments(create.actor_id, b"", probe.v)))
+            self.when_ready(probe, payload, dependencies, send)
         ref = make_ref(self.worker_id, next(self.numbers))
         end = SharedStored(b"", None, None, (), 0)
         end.number = 0
@@ -305,12 +318,6 @@ class ActorSide(CoreState):
         ref.v = end
         ref.st = STORED
         return ref
-
-    def _creation_failed(self, calls: ActorCalls, probe: ObjectRef[Any]) -> None:
-        """An argument of the constructor failed."""
-        calls.changed(
-            ActorChanged(calls.actor_id, "dead", b"", "", 0, 0, "an argument failed", probe.v, False)
-        )
 
     def actor_out_of_scope(self, actor_id: bytes) -> None:
         """The last handle is gone. Calls already made still run: `Counter.remote().add.remote()`."""
@@ -495,4 +502,5 @@ class ActorSide(CoreState):
     def kill_actor(self, calls: ActorCalls, no_restart: bool) -> None:
         """SIGKILL the actor's process. Calls that were not sent fail or wait for the restart."""
         calls.flush()
+        calls.halted = calls.state != "dead"
         self.tell_node(KillActor(calls.actor_id, no_restart))

@@ -20,6 +20,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from minray.base.cpu_threads import cpu_threads
 from minray.base.errors import AsyncioActorExit, capture
 from minray.base.messages import ActorExiting, ActorInitFailed, ActorReady, BecomeActor
 from minray.serialization.errors import dump_error
@@ -74,6 +75,7 @@ class ActorHost:
         """Run the constructor. Tells the node how it went; False when it failed."""
         executor = self.executor
         show_gpus(self.gpu_ids)
+        cpu_threads.follow(self.held)
         executor.output.label = self.class_name
         executor.context = running.task = self._context
         made: list[Any] = []

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from minray.base.cpu_threads import cpu_threads
 from minray.base.errors import AsyncioActorExit, RayTaskError, RuntimeEnvSetupError, capture
 from minray.base.messages import WorkerBlocked, WorkerUnblocked
 from minray.rpc.loop import TICK_S
@@ -111,6 +112,7 @@ class Executor:
             self.become(environment)
         peer.gpu_ids = tuple(gpu_ids)
         show_gpus(peer.gpu_ids)
+        cpu_threads.follow(peer.shape)
 
     def become(self, environment: Mapping[str, Any]) -> None:
         """Set this process up for a runtime environment; it is done once, before its first task."""

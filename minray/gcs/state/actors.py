@@ -112,13 +112,26 @@ class ActorTable:
             if key in self.names:
                 return (
                     f"the name {creation.name!r} (namespace {creation.namespace!r}) is already taken by an "
-                    f"actor of class {self.actors[self.names[key]].creation.class_name}",
+                    f"actor of class {self.actors[self.names[key]].creation.class_name}; use another name, or get that "
+                    f"actor: get_actor({creation.name!r}, namespace={creation.namespace!r})",
                     [],
                 )
             self.names[key] = creation.actor_id
         self.actors[creation.actor_id] = Actor(creation, owner_id)
         self._by_owner.setdefault(owner_id, set()).add(creation.actor_id)
-        return "", [Place(creation.actor_id, owner_id, creation)]
+        return "", [Place(creation.actor_id, owner_id, creation)] if creation.spec else []
+
+    def arguments(self, client_id: bytes, actor_id: bytes, spec: bytes, error: bytes) -> list[ActorCommand]:
+        """ActorArguments from its owner, for an actor that was created without a spec."""
+        actor = self.actors.get(actor_id)
+        if actor is None or actor.state != "pending" or actor.owner_id != client_id or actor.creation.spec:
+            return []
+        if error:
+            actor.error = error
+            name = actor.creation.class_name
+            return self._die(actor, f"an argument of the constructor of actor {name} failed")
+        actor.creation = actor.creation._replace(spec=spec)
+        return [Place(actor_id, actor.owner_id, actor.creation)]
 
     def placed(
         self, actor_id: bytes, worker_id: bytes, address: str, pid: int, gpu_ids: tuple[int, ...]

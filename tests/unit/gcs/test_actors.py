@@ -319,3 +319,41 @@ def test_random_lives_keep_the_invariants_and_end(seed: int) -> None:
         perform(table.worker_died(worker, "killed"))
     assert all(actor.state == "dead" for actor in table.actors.values()), f"seed {seed}"
     assert not table.names, f"seed {seed}"
+
+
+# ---------------------------------------------------------------------- arguments that come later
+def test_an_actor_without_its_arguments_is_known_and_not_placed() -> None:
+    table = ActorTable()
+    assert table.created(creation(name="late", spec=b""), OWNER) == ("", [])
+    assert table.describe(ID).state == "pending"
+    assert table.created(creation(b"other", name="late"), OWNER)[0]
+    commands = table.arguments(OWNER, ID, b"spec", b"")
+    assert commands == [Place(ID, OWNER, creation(name="late"))]
+    assert states(build(table), OTHER) == []
+
+
+def test_arguments_count_once_and_from_the_owner_only() -> None:
+    table = ActorTable()
+    table.created(creation(spec=b""), OWNER)
+    assert table.arguments(OTHER, ID, b"spec", b"") == []
+    assert table.arguments(OWNER, ID, b"spec", b"")
+    assert table.arguments(OWNER, ID, b"again", b"") == []
+    build(table)
+    assert table.arguments(OWNER, ID, b"again", b"") == []
+
+
+def test_arguments_that_failed_end_the_actor() -> None:
+    table = ActorTable()
+    table.created(creation(spec=b""), OWNER)
+    table.watched(OTHER, ID)
+    assert states(table.arguments(OWNER, ID, b"", b"error"), OTHER) == ["dead"]
+    assert table.describe(ID).error == b"error"
+    table.check_invariants()
+
+
+def test_an_actor_killed_before_its_arguments_came_stays_dead() -> None:
+    table = ActorTable()
+    table.created(creation(spec=b""), OWNER)
+    table.kill_asked(ID, True)
+    assert table.arguments(OWNER, ID, b"spec", b"") == []
+    table.check_invariants()
