@@ -7,8 +7,8 @@ ready holds back those behind it. The node (GCS) says where the actor lives and 
     pending ─► alive (connect, send) ─► restarting (retry or fail what was under way) ─► alive ...
                                      └► dead (everything fails with the cause)
 
-The creator owns the actor: its handle carries an ordinary owned reference, other handles borrow it,
-and when the last one is gone the actor is asked to finish and end.
+The creator owns the actor (`minray.worker.actor_creation`): its handle carries an ordinary owned
+reference, other handles borrow it, and when the last one is gone the actor is asked to finish and end.
 """
 
 from __future__ import annotations
@@ -21,28 +21,24 @@ from typing import Any
 
 from minray.base import events as ev
 from minray.base.errors import (
-    ActorAlreadyExistsError,
     ActorDiedError,
     ActorUnavailableError,
     PendingCallsLimitExceeded,
     RayTaskError,
 )
 from minray.base.messages import (
-    ActorArguments,
     ActorChanged,
     ActorOutOfScope,
-    CreateActor,
     KillActor,
     WatchActor,
 )
 from minray.serialization.errors import load_error
-from minray.serialization.values import FAILED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
+from minray.serialization.values import FAILED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES
 from minray.worker.call_rules import CallRules
 from minray.worker.core_state import CoreState
 from minray.worker.interrupts import interrupts
-from minray.worker.object_ref import ObjectRef, make_ref
+from minray.worker.object_ref import ObjectRef
 from minray.worker.peer import Peer
-from minray.worker.store import SharedStored
 from minray.worker.submission import BATCH, CORK_S, FRAME_TASKS, WINDOW_TASKS
 from minray.worker.wire import Call, Yields
 
@@ -171,7 +167,7 @@ class ActorCalls:
         self.killed = change.no_restart_by_kill
         if change.state == "alive":
             if not self.may_restart:
-                self._let_arguments_go()  # the actor has counted what it keeps of them
+                self.let_arguments_go()  # the actor has counted what it keeps of them
             self._connect(change)
         elif change.state == "restarting":
             self._lost(False)
@@ -221,10 +217,11 @@ class ActorCalls:
         for entry in waiting:
             core.fail_task(entry[1] if type(entry) is list else entry[0], self.end_error())
         if for_ever:
-            self._let_arguments_go()
+            self.let_arguments_go()
         self.settle()
 
-    def _let_arguments_go(self) -> None:
+    def let_arguments_go(self) -> None:
+        """The constructor's arguments are not needed any more."""
         held, self.creation_held = self.creation_held, ()
         for part in held:
             self.core.unpin(part)
@@ -268,68 +265,6 @@ class ActorSide(CoreState):
     def count_retry(self, number: int, name: str, reason: str) -> None:
         """Note one more attempt (see Replies)."""
         self._count_retry(number, name, reason)
-
-    # ---------------------------------------------------------------- creation
-    def create_actor(
-        self, create: CreateActor, spec_parts: dict[str, Any], args: Any, kwargs: Any, calls: ActorCalls
-    ) -> ObjectRef[Any] | None:
-        """Register an actor; its constructor runs once its arguments are ready.
-
-        Returns the owned reference that its handles share. Raises: ActorAlreadyExistsError for a taken name.
-        """
-        payload, dependencies, held = self.pack(args, kwargs, 1)
-        calls.creation_held = held
-        calls.may_restart = create.max_restarts != 0
-        calls.watched = True
-        for part in held:
-            self.pin(part)
-
-        def spec_with(final: Any) -> bytes:
-            return pickle.dumps({**spec_parts, "payload": final}, 5)
-
-        create = create._replace(spec=b"" if dependencies else spec_with(payload))
-        if create.name:
-            conflict = str(self.ask_node("create_actor", create))
-            if conflict:
-                calls._let_arguments_go()
-                raise ActorAlreadyExistsError(conflict)
-        else:
-            self.tell_node(create)
-        self.tell_node(WatchActor(create.actor_id))
-        if dependencies:
-            number = next(self.numbers)
-            probe = make_ref(self.worker_id, number)
-            probe.task = (number, "__init__", payload)
-            self.table[number] = probe
-            calls.arguments = probe
-
-            def send(final: Any) -> None:
-                self.table.pop(number, None)
-                self.tell_node(ActorArguments(create.actor_id, spec_with(final), b""))
-
-            self.on_ready(probe, lambda: self.tell_node(ActorArguments(create.actor_id, b"", probe.v)))
-            self.when_ready(probe, payload, dependencies, send)
-        ref = make_ref(self.worker_id, next(self.numbers))
-        end = SharedStored(b"", None, None, (), 0)
-        end.number = 0
-        actor_id = create.actor_id
-        end.on_end = lambda _: self.note_end((actor_id, None, 0, 0))
-        end.number = 0
-        ref.v = end
-        ref.st = STORED
-        return ref
-
-    def actor_out_of_scope(self, actor_id: bytes) -> None:
-        """The last handle is gone. Calls already made still run: `Counter.remote().add.remote()`."""
-        calls = self.actors.get(actor_id)
-        if calls is None:
-            self.tell_node(ActorOutOfScope(actor_id))
-            return
-        calls.flush()
-        # The node's word to the actor and our calls travel on different connections: were it told now, the
-        # actor could end before a call that is still queued here reaches it.
-        calls.handles_gone = True
-        calls.settle()
 
     # ---------------------------------------------------------------- calls
     def call_actor(

@@ -42,6 +42,7 @@ from minray.rpc.loop import TICK_S, Loop
 from minray.serialization import values
 from minray.worker import object_ref, wire
 from minray.worker.actor_calls import ActorSide
+from minray.worker.actor_creation import ActorCreation
 from minray.worker.blocked_gets import blocked_gets
 from minray.worker.borrowing import Borrowing
 from minray.worker.deaths import Deaths
@@ -64,6 +65,7 @@ class CoreWorker(
     Replies,
     Leasing,
     Deaths,
+    ActorCreation,
     ActorSide,
     Generators,
     Borrowing,
