@@ -36,6 +36,16 @@ class SessionConfig:
     as_ray: bool = False  # `import ray` means minray in the workers too
     labels: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)  # the job's prepared runtime_env
+    spilling: bool = True  # objects go to disk when the store is full
+    spill_path: str = ""  # the folder for them; "": in the session's folder
+    spill_disk_share: float = 0.95  # of the disk in use: beyond, nothing is spilled
+    min_spilling_bytes: int = 100 * 10**6  # spill at least so much at a time (no more than an eighth of the arena)
+    fused_objects_max: int = 2000  # in one file
+
+    @property
+    def spill_dir(self) -> str:
+        """Folder of the files with spilled objects; made by the first of them."""
+        return self.spill_path or os.path.join(self.session_dir, "spilled")
 
     @property
     def node_socket(self) -> str:

@@ -67,7 +67,8 @@ class TaskRetried:
 
 @dataclass(frozen=True, slots=True)
 class ObjectPut:
-    """A large value was stored in shared memory, where: "shared". Its owner is the first 32 digits of its id.
+    """A large value was stored, where: "shared" (memory) or "disk" (there was no room). Its owner is the
+    first 32 digits of its id.
 
     kind: "put" (by `put`), "result" (a task returned it) or "argument" (a large argument of a call, kept
     until the call is done). worker_id: the process that wrote the bytes. Small values leave no event.
@@ -193,6 +194,33 @@ class EventsLost:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectSpilled:
+    """The owner wrote the bytes to disk in `seconds`; their block is free. `worker_id`: the writer.
+
+    An object for which there was no room from the start is written by the process that made it.
+    """
+
+    time_s: float
+    object_id: str
+    size_bytes: int
+    seconds: float
+    path: str
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRestored:
+    """Process `worker_id` has the bytes of a spilled object in its memory again, after `seconds`."""
+
+    time_s: float
+    object_id: str
+    size_bytes: int
+    seconds: float
+    path: str
+    worker_id: str
+
+
 Event = (
     TaskSubmitted
     | TaskDispatched
@@ -208,6 +236,8 @@ Event = (
     | ObjectBorrowed
     | ObjectReturned
     | EventsLost
+    | ObjectSpilled
+    | ObjectRestored
 )
 
 

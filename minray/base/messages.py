@@ -267,16 +267,76 @@ class SlabReturned(NamedTuple):
     slabs: tuple[tuple[int, int], ...]
 
 
-class OrphansFreed(NamedTuple):
-    """client -> node: blocks (arena offsets) whose allocator died and whose owner is done."""
+class OrphansFound(NamedTuple):
+    """node -> owner: blocks (offset, mark) of yours whose allocator died; which of them do you not know?"""
 
-    offsets: tuple[int, ...]
+    allocator: bytes
+    blocks: tuple[tuple[int, int], ...]
+
+
+class OrphansFreed(NamedTuple):
+    """client -> node: blocks (offset, mark) whose allocator died and whose owner is done."""
+
+    blocks: tuple[tuple[int, int], ...]
 
 
 class StoreTrim(NamedTuple):
-    """node -> every client: return empty slabs now, somebody needs `size_bytes`."""
+    """node -> every client: return empty slabs now, somebody needs `size_bytes`.
+
+    `dead`: who died since the last one; blocks that you allocated for them can go.
+    """
 
     size_bytes: int
+    dead: tuple[bytes, ...] = ()
+
+
+class RoomWanted(NamedTuple):
+    """node -> every client: trim (unless you are the only requester), then say what could be spilled.
+
+    `in_pieces`: offer everything, and say how full your slabs are.
+    """
+
+    number: int
+    amount_bytes: int
+    in_pieces: bool
+    requesters: tuple[bytes, ...]
+
+
+class RoomOffered(NamedTuple):
+    """client -> node: own objects that nobody reads: (start of the block, its bytes, last use) each.
+
+    `live`: (slab offset, bytes of live blocks) of its slabs, when that was asked.
+    """
+
+    number: int
+    candidates: tuple[tuple[int, int, float], ...]
+    live: tuple[tuple[int, int], ...]
+
+
+class SpillOrdered(NamedTuple):
+    """node -> owner: write these (starts of blocks) to disk and free them."""
+
+    number: int
+    starts: tuple[int, ...]
+    requesters: tuple[bytes, ...]
+
+
+class ObjectsSpilled(NamedTuple):
+    """owner -> node: the order is done. `error`: why some could not be written, a sentence."""
+
+    number: int
+    freed_bytes: int
+    error: str
+
+
+class SpillCounted(NamedTuple):
+    """client -> node: what it has spilled and restored so far, and what of its objects lies on disk now."""
+
+    spilled_objects: int
+    spilled_bytes: int
+    restored_objects: int
+    restored_bytes: int
+    disk_bytes: int
 
 
 # --- synchronous questions: a second connection, one question in flight, always answered at once --
@@ -292,7 +352,10 @@ class Ask(NamedTuple):
     "available_resources", None   -> dict[str, float]
     "nodes", None                 -> list[dict] with Ray's keys (NodeID, Alive, Resources, ...)
     "state", None                 -> dict: workers, leases, actors, demands, jobs (rows as dicts)
-    "store", None                 -> dict: capacity_bytes, granted_bytes, clients {worker_id: bytes}
+    "store", None                 -> dict: capacity_bytes, granted_bytes, clients {worker_id: bytes}, and what
+                                     was spilled: spilled_objects, spilled_bytes, restored_objects, ...
+    "room", (size_bytes, in_pieces)    -> number of the round that makes room
+    "room_outcome", number        -> None while it lasts, then (freed_bytes, error)
     "kv_put", (key, value[, overwrite]) -> bool: the key is new; an existing one stays unless overwrite
     "kv_get", key                 -> bytes | None
     "kv_del", key                 -> bool: there was such a key

@@ -119,7 +119,7 @@ def serve(
         reasons.append(reason)
         loop.stop()
 
-    store = StoreShell(forks.arena_fd, config.arena_bytes)
+    store = StoreShell(forks.arena_fd, config.arena_bytes, config.spill_dir, config.min_spilling_bytes)
     listener = listen(config.node_socket)
     shell = NodeShell(config, loop, listener, leases, store, forks.fork_zygote, end)
     gcs = GcsService(shell)

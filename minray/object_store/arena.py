@@ -22,6 +22,7 @@ lives until its allocator calls `free`, or dies and the node frees its orphans.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import threading
@@ -35,6 +36,7 @@ from minray.object_store.blocks import (
     HEADER_BYTES,
     LIVE,
     MAGIC,
+    MARK_AT,
     OWNER,
     OWNER_AT,
     OWNER_BYTES,
@@ -60,10 +62,11 @@ _FREE_BYTES = STATE.pack(FREE)
 
 
 class Block(NamedTuple):
-    """A live block of this process. `offset` is the payload's place in the arena."""
+    """A live block of this process. `offset` is the payload's place in the arena; see `blocks` for the mark."""
 
     offset: int
     size_bytes: int
+    mark: int = 0
 
 
 class Arena:
@@ -112,6 +115,8 @@ class Arena:
         self._return_slabs = return_slabs
         self._lock = threading.Lock()
         self._live: dict[int, int] = {}  # payload offset: total bytes
+        self._marks = itertools.count(1)
+        self._owner_of: dict[int, bytes] = {}  # live blocks that another process decides about: its prefix
         self._stacks: dict[int, list[int]] = {}  # total: payload offsets, freed last on top
         self._stacked_bytes = 0
         self._extents = FreeExtents()  # of headers: an extent starts where its header does
@@ -149,6 +154,13 @@ class Arena:
         return self._read_only
 
     @property
+    def writable(self) -> memoryview:
+        """The whole arena, for whoever may change the state in a header (`readers`)."""
+        if self._mapping is None:
+            self.read_only  # noqa: B018  (maps)
+        return self._view
+
+    @property
     def is_mapped(self) -> bool:
         """Has this process used the arena at all?"""
         return self._mapping is not None
@@ -168,9 +180,12 @@ class Arena:
                 offset = stack.pop()
                 self._stacked_bytes -= total
                 self._free_bytes -= total
-                REUSED.pack_into(self._view, offset - HEADER_BYTES + REUSED_AT, size_bytes, self._name, LIVE)
+                start = offset - HEADER_BYTES
+                mark = next(self._marks)
+                STATE.pack_into(self._view, start + MARK_AT, mark)
+                REUSED.pack_into(self._view, start + REUSED_AT, size_bytes, self._name, LIVE)
                 self._live[offset] = total
-                return Block(offset, size_bytes)
+                return Block(offset, size_bytes, mark)
             if size_bytes < 0:
                 raise ValueError(f"a block of {size_bytes} bytes")
             if total > self.size_bytes:
@@ -202,7 +217,7 @@ class Arena:
         data = memoryview(buffer)
         if data.ndim != 1 or data.format != "B":
             data = data.cast("B")
-        offset, size_bytes = block
+        offset, size_bytes, _ = block
         if position < 0 or position + len(data) > size_bytes:
             raise ValueError(f"{len(data)} bytes at {position} do not fit a block of {size_bytes}")
         if offset not in self._live:
@@ -219,6 +234,8 @@ class Arena:
             total = self._live.pop(offset, None)
             if total is None:
                 raise ValueError(f"block {offset} was freed, but it is not a live block of this process")
+            if self._owner_of:
+                self._owner_of.pop(offset, None)
             start = offset - HEADER_BYTES
             self._view[start + STATE_AT : start + STATE_AT + 8] = _FREE_BYTES
             self._free_bytes += total
@@ -246,6 +263,29 @@ class Arena:
         if offset not in self._live:
             raise ValueError(f"block {offset} is not live, or not of this process")
         OWNER.pack_into(self._view, offset - HEADER_BYTES + OWNER_AT, owner[:OWNER_BYTES])
+        self._owner_of[offset] = owner[:OWNER_BYTES]
+
+    def blocks_of(self, owner: bytes) -> list[tuple[int, int]]:
+        """(payload offset, total bytes) of our live blocks that `owner` (an id or its prefix) decides about."""
+        prefix = owner[:OWNER_BYTES]
+        with self._lock:
+            return [
+                (offset, self._live[offset]) for offset, name in self._owner_of.items() if name == prefix
+            ]
+
+    def live_by_slab(self) -> dict[int, int]:
+        """How many bytes of live blocks lie in each of our slabs (by the slab's offset)."""
+        with self._lock:
+            live = list(self._live.items())
+        held: dict[int, int] = {}
+        for offset, total in live:
+            start, end = offset - HEADER_BYTES, offset - HEADER_BYTES + total
+            while start < end:
+                slab = start - start % self.slab_bytes
+                part = min(end, slab + self.slab_bytes) - start
+                held[slab] = held.get(slab, 0) + part
+                start += part
+        return held
 
     def trim(self, keep_bytes: int = 0) -> int:
         """Return whole empty slabs to the node until at most `keep_bytes` are free here.
@@ -330,11 +370,13 @@ class Arena:
             # must be there before ours shrinks.
             self._extents.add(start + total, size - total)
             self._write_free(start + total, size - total)
+        mark = next(self._marks)
+        STATE.pack_into(self._view, start + MARK_AT, mark)
         HEADER.pack_into(self._view, start, MAGIC, total, self._name, size_bytes, self._name, LIVE)
         offset = start + HEADER_BYTES
         self._live[offset] = total
         self._free_bytes -= total
-        return Block(offset, size_bytes)
+        return Block(offset, size_bytes, mark)
 
     def _merge(self, start: int, size_bytes: int) -> None:
         start, size_bytes = self._extents.add(start, size_bytes)

@@ -6,13 +6,17 @@ slabs, header + total size leads to the next header, to the end of the range. Th
 needs to find what a process that was killed left behind.
 
     offset - 64                          offset                       offset - 64 + total
-    │ magic total allocator payload owner state │ payload ...  (padding) │ next header ...
+    │ magic total allocator payload owner state mark │ payload ...  (padding) │ next header ...
 
 Offsets in this package always name the payload, except where a comment says "header".
 
 Only the process that was granted a slab writes headers in it. Fields are written in native order,
 eight bytes at a time, and a split writes the header of the remainder before it shrinks the first
-part: whatever the instant of a SIGKILL, the headers that are reached still tile.
+part: whatever the instant of a SIGKILL, the headers that are reached still tile. One field may be
+written by others too: an owner that has moved its bytes elsewhere sets the state to MOVED, and a node
+that cleans up after an owner's death sets it to FREE, each while it holds the block's lock (`readers`).
+
+The mark is new with every use of a block: who was told (offset, mark) can see whether it still lies there.
 """
 
 from __future__ import annotations
@@ -37,10 +41,12 @@ STACK_MAX_BYTES = 1 << 20  # up to here: four classes per power of two, quickly 
 MAGIC = 0x6B636F6C62796172  # "rayblock", little-endian
 FREE = 0
 LIVE = 1
+MOVED = 2  # its owner has the bytes elsewhere; the allocator will hear of it and free the block
 
 # magic, total, allocator, payload, owner, state. The state comes last: a block becomes live when
-# all else about it is true.
+# all else about it is true (the mark behind it is written before).
 HEADER = struct.Struct("@QQ8sQ8sQ")
+IDENTITY = struct.Struct("@QQ8sQ8sQQ")  # the same, with the mark
 # The part that changes when a block is used again at its old size.
 REUSED = struct.Struct("@Q8sQ")
 STATE = struct.Struct("@Q")
@@ -48,6 +54,7 @@ OWNER = struct.Struct("@8s")
 REUSED_AT = 24
 OWNER_AT = 32
 STATE_AT = 40
+MARK_AT = 48
 
 
 def slab_bytes_of(capacity_bytes: int) -> int:
@@ -75,6 +82,7 @@ class BlockInfo(NamedTuple):
     total_bytes: int  # with header and padding
     owner: bytes  # first 8 bytes of the owner's id
     live: bool
+    mark: int = 0
 
     @property
     def start(self) -> int:
@@ -99,7 +107,7 @@ def walk_blocks(
     slab_bytes = slab_bytes_of(len(view))
     at = offset
     while at + HEADER_BYTES <= end:
-        magic, total, written_by, payload, owner, state = HEADER.unpack_from(view, at)
+        magic, total, written_by, payload, owner, state, mark = IDENTITY.unpack_from(view, at)
         valid = (
             magic == MAGIC
             and total >= HEADER_BYTES
@@ -112,7 +120,7 @@ def walk_blocks(
             at += slab_bytes - at % slab_bytes
             continue
         live = state == LIVE
-        yield BlockInfo(at + HEADER_BYTES, payload if live else 0, total, owner, live)
+        yield BlockInfo(at + HEADER_BYTES, payload if live else 0, total, owner, live, mark)
         at += total
 
 

@@ -59,6 +59,11 @@ class SlabTable:
         self._free_slabs -= wanted
         return best * self.slab_bytes, wanted * self.slab_bytes
 
+    def fits(self, size_bytes: int) -> bool:
+        """Could a grant of that size be made now?"""
+        wanted = -(-size_bytes // self.slab_bytes)
+        return any(length >= wanted for length in self._runs.values())
+
     def give_back(self, client_id: bytes, offset: int, size_bytes: int) -> None:
         """A client returns whole slabs of its own, a grant or any part of its grants.
 

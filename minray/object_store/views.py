@@ -88,7 +88,21 @@ def read_only_buffers(
             f"buffers at {offset}..{end} do not lie in a read-only arena of {len(arena_readonly)} bytes"
         )
     mapping = arena_readonly.obj
-    region = _exporter(mapping)()
+    return _pinned(_exporter(mapping)(), mapping, offset, lengths, holder)
+
+
+def read_only_buffers_at(
+    address: int, size_bytes: int, lengths: Sequence[int], holder: object
+) -> list[memoryview]:
+    """The same for `size_bytes` of memory at `address`, which `holder` keeps mapped (a part of a file)."""
+    import ctypes
+
+    return _pinned((ctypes.c_ubyte * size_bytes).from_address(address), None, 0, lengths, holder)
+
+
+def _pinned(
+    region: Any, mapping: object, offset: int, lengths: Sequence[int], holder: object
+) -> list[memoryview]:
     # `raw` because ctypes calls its bytes "<B", and readers expect plain bytes, "B".
     root = PickleBuffer(region).raw().toreadonly()
     pin = _Pin(region, _region_died)

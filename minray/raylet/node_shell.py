@@ -24,13 +24,10 @@ from minray.base.messages import (
     LeaseDemand,
     LeaseReturned,
     LogLines,
-    OrphansFreed,
     RetireRefused,
     RetireWorker,
     Shape,
     Shutdown,
-    SlabReturned,
-    StoreTrim,
     WatchActor,
     Welcome,
     WorkerBlocked,
@@ -111,20 +108,19 @@ class NodeShell:
             WorkerBlocked: lambda c, m: table.worker_blocked(c),
             WorkerUnblocked: lambda c, m: table.worker_unblocked(c),
             RetireRefused: lambda c, m: table.retire_refused(c, monotonic_s()),
-            SlabReturned: lambda c, m: self.store.give_back(c, m.slabs),
-            OrphansFreed: lambda c, m: self.store.free_orphans(m.offsets),
+            **store.handlers,
             LogLines: self._forward,
             EventsShipped: self._events_shipped,
             EventsWanted: self._to_workers,
         }
         self.questions: dict[str, Callable[[bytes, Any], Any]] = {
-            "slab": self._ask_slab,
+            **store.questions,
             "cluster_resources": lambda c, _: table.capacity.in_units(),
             "available_resources": lambda c, _: table.available.in_units(),
             "nodes": lambda c, _: [self._node_row()],
-            "store": lambda c, _: self.store.report(),
             "state": lambda c, _: {"workers": self._worker_rows()},
         }
+        store.wire(self.send, lambda: list(self.clients), loop.call_later)
         self._commands: dict[type, Callable[[Any], None]] = {
             commands.Send: lambda c: self.send(c.client_id, c.message),
             commands.StartWorkers: lambda c: self.zygote.start(c.worker_ids),
@@ -340,12 +336,6 @@ class NodeShell:
         self.loop.call_later(EXIT_PATIENCE_S, lambda: self.zygote.kill(worker_id))
 
     # --------------------------------------------------------------------------------- questions
-    def _ask_slab(self, client_id: bytes, size_bytes: int) -> tuple[int, int] | None:
-        slab = self.store.grant(client_id, size_bytes)
-        if slab is None:
-            self.broadcast(StoreTrim(size_bytes))
-        return slab
-
     def _node_row(self) -> dict[str, Any]:
         hostname = os.uname().nodename
         return {

@@ -51,16 +51,19 @@ class Stored:
     """A value at rest: pickle stream, out-of-band buffers, the references inside.
 
     `buffers`: bytes objects when the value lives in this process's heap; `block`: (payload offset,
-    lengths, allocator's worker id) when they lie in the arena. Never both.
+    lengths, allocator's worker id, mark) when they lie in the arena, (position, lengths, b"", file name)
+    when they were spilled to disk. Never both.
     """
 
-    __slots__ = ("stream", "buffers", "block", "refs", "size", "__weakref__")
+    __slots__ = ("stream", "buffers", "block", "refs", "size", "used_s", "__weakref__")
+
+    used_s: float  # when the buffers were last stored, read or sent (those with a block)
 
     def __init__(
         self,
         stream: bytes,
         buffers: Sequence[Any] | None,
-        block: tuple[int, tuple[int, ...], bytes] | None,
+        block: tuple[int, tuple[int, ...], bytes, Any] | None,
         refs: tuple[Any, ...],
         size: int,
     ) -> None:

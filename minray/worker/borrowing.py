@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -273,6 +274,7 @@ class Borrowing(CoreState):
     def _send_value(self, peer: Peer, ref: ObjectRef[Any]) -> None:
         form = ref.v
         if ref.st == STORED:
+            form.used_s = time.perf_counter()
             form = (form.stream, form.buffers, form.block, form.size)
         if not peer.gone:
             peer.channel.send((VALUE, ref.n, ref.st, form))
@@ -351,7 +353,7 @@ class Borrowing(CoreState):
     def free_ended(self) -> None:
         """Free the blocks and references of values that died."""
         ended = self.store.ended
-        foreign: dict[bytes, list[int]] = {}
+        foreign: dict[bytes, list[tuple[int, int]]] = {}
         while ended:
             try:
                 block, refs, size, number = ended.popleft()
@@ -364,22 +366,27 @@ class Borrowing(CoreState):
                 self.unpin(ref)
             if block is not None:
                 self.note_freed(number, size)
-                offset, _, allocator = block[:3]
+                offset, _, allocator, mark = block
+                if not allocator:
+                    self.store.files.release(mark, size)
+                    continue
+                self.store.resident.pop(offset, None)
                 if allocator == self.worker_id:
                     self.store.arena.free(offset)
                 else:
-                    foreign.setdefault(allocator, []).append(offset)
-        for allocator, offsets in foreign.items():
+                    foreign.setdefault(allocator, []).append((offset, mark))
+        for allocator, blocks in foreign.items():
+            offsets = [offset for offset, _ in blocks]
             peer = self.peers.get(allocator)
             if peer is not None and not peer.gone:
                 peer.channel.send((FREE, offsets))
             elif allocator in self.deaths:
-                self.tell_node(OrphansFreed(tuple(offsets)))
+                self.tell_node(OrphansFreed(tuple(blocks)))
             else:
                 try:
                     self.peer_for(allocator).channel.send((FREE, offsets))
                 except OSError:
-                    self.tell_node(OrphansFreed(tuple(offsets)))
+                    self.tell_node(OrphansFreed(tuple(blocks)))
 
     def on_free(self, peer: Peer, message: Any) -> None:
         """(FREE, offsets): blocks of our slabs whose owner is done."""

@@ -30,13 +30,17 @@ from minray.base.messages import (
     Hello,
     LeaseGranted,
     LogLines,
+    OrphansFound,
+    RoomWanted,
     Shutdown,
     SlabReturned,
+    SpillOrdered,
     StoreTrim,
     Welcome,
     WorkerDied,
 )
 from minray.object_store.arena import Arena
+from minray.object_store.spill_files import SpillFiles
 from minray.rpc.channel import Channel, ConnectionRefused, accept, authenticate, connect, listen
 from minray.rpc.loop import TICK_S, Loop
 from minray.serialization import values
@@ -55,6 +59,7 @@ from minray.worker.object_events import ObjectEvents
 from minray.worker.peer import Peer
 from minray.worker.recorder import Recorder
 from minray.worker.replies import Replies
+from minray.worker.spilling import Spilling
 from minray.worker.store import StoreClient
 from minray.worker.submission import Submission
 from minray.worker.waiting import Waiting
@@ -72,6 +77,7 @@ class CoreWorker(
     Waiting,
     ObjectEvents,
     EventSharing,
+    Spilling,
 ):
     """One process's membership. Made by `join`."""
 
@@ -99,7 +105,10 @@ class CoreWorker(
             DemandStuck: self.on_stuck,
             ActorChanged: self.on_actor_changed,
             WorkerDied: self.on_worker_died,
-            StoreTrim: self._trim_store,
+            StoreTrim: self.on_store_trim,
+            RoomWanted: self.on_room_wanted,
+            SpillOrdered: self.on_spill_ordered,
+            OrphansFound: self.on_orphans_found,
             LogLines: lambda message: self.on_log(message),
             EventsShipped: self.merge_events,
             EventsWanted: lambda message: self.ship_events(message.token),
@@ -153,7 +162,9 @@ class CoreWorker(
             self.config.inline_limit_bytes,
             lambda: self.ask_node("store"),
             self._collect,
+            SpillFiles(self.config.spill_dir, self.worker_id, self.config.spill_disk_share),
         )
+        self.begin_spilling()
         values.list_envelope = _list_envelope
         object_ref.core = self
         if self.is_driver:
@@ -190,6 +201,7 @@ class CoreWorker(
             object_ref.core = None
         interrupts.wake_fd = -1
         self.loop.stop()
+        self.end_spilling()
         if hasattr(self, "store"):
             self.store.close()
         for sock in [*self._unproven.values(), self._listener]:
@@ -361,6 +373,8 @@ class CoreWorker(
             self.stop_abandoned()
         if self.store.ended:
             self.free_ended()
+        self.store.readers.drain()
+        self.tell_spilled()
 
     # ---------------------------------------------------------------- functions
     def add_function(self, record: FunctionRecord) -> None:
@@ -378,10 +392,6 @@ class CoreWorker(
 
     def _return_slabs(self, slabs: list[tuple[int, int]]) -> None:
         self.tell_node(SlabReturned(tuple(slabs)))
-
-    def _trim_store(self, message: StoreTrim) -> None:
-        self._collect()
-        self.store.arena.trim()
 
 
 def _list_envelope(items: list[Any]) -> Any:

@@ -122,6 +122,7 @@ class Deaths(CoreState):
             self.loop.drain_rest(peer.channel)
         self.note_events_of_dead(died)
         self.resume_lost(died.worker_id)
+        self.clear_after(died.worker_id)
 
     def resume_lost(self, worker_id: bytes) -> None:
         """Continue what waited for the cause of a death."""

@@ -279,12 +279,9 @@ class Executor:
         """(args, kwargs) of a `Call`; references made on the way are appended to `made`."""
         core = self.core
         if call.block is not None:
-            offset, lengths, allocator, owner, number = call.block
-            holder: Any = make_borrowed(owner, number)
+            holder: Any = make_borrowed(*call.block[4:])
             made.append(holder)
-            (args, kwargs), inner = core.store.open_parts(
-                call.stream, None, (offset, lengths, allocator), holder, None
-            )
+            (args, kwargs), inner = core.open_foreign(holder, call.stream, None, call.block[:4])
         else:
             holder = None
             (args, kwargs), inner = core.store.open_parts(call.stream, call.buffers, None, None, None)
@@ -309,7 +306,7 @@ class Executor:
             return self.core.value_of(own)
         ref = make_borrowed(owner, number)
         made.append(ref)
-        value, inner = self.core.store.open_parts(stream, buffers, block, ref, None)
+        value, inner = self.core.open_foreign(ref, stream, buffers, block)
         made.extend(inner)
         return value
 

@@ -27,7 +27,10 @@ class ObjectEvents(CoreState):
     def note_stored(self, ref: ObjectRef[Any], form: Any, kind: str) -> None:
         """`ref` has its value in a block now; `kind` as in ObjectPut."""
         assert self.recorder is not None
-        self.recorder.record(ev.ObjectPut(_perf(), ref.hex(), form[3], "shared", form[2][2].hex(), kind))
+        _, _, allocator, mark = form[2]
+        writer = allocator.hex() if allocator else mark.split("-")[1]
+        where = "shared" if allocator else "disk"
+        self.recorder.record(ev.ObjectPut(_perf(), ref.hex(), form[3], where, writer, kind))
         self.recorder.roll()
         if ref.pins:  # who borrowed it while its task ran?
             for peer in list(self.peers.values()):

@@ -1,22 +1,26 @@
 """Where does a value lie, and how does it come back?
 
 Up to 100 KB it is inline, in its owner's heap; beyond, its buffers lie in a block of the node's
-arena and everybody on the node reads them in place. `seal` turns a value into (state, form), `open`
-turns it back. A `SharedStored` is a block that this process owns: its `__del__` queues the block to
-be freed, so the block lives exactly as long as the reference or the last view of it.
+arena and everybody on the node reads them in place, or, when the arena is full, in a file
+(`worker.spilling`). `seal` turns a value into (state, form), `open_parts` turns it back. A
+`SharedStored` is a block that this process owns: its `__del__` queues the block to be freed, so the
+block lives exactly as long as the reference or the last view of it.
 """
 
 from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minray.base.errors import ObjectStoreFullError, RaySystemError
-from minray.object_store.arena import Arena
+from minray.base.errors import ObjectStoreFullError, OutOfDiskError, RaySystemError
+from minray.object_store.arena import Arena, Block
 from minray.object_store.layout import plan
+from minray.object_store.readers import Readers, StaleBlock
+from minray.object_store.spill_files import SpillFiles
 from minray.object_store.views import read_only_buffers
 from minray.serialization.values import (
     PICKLED,
@@ -53,6 +57,7 @@ class _ClosedArena:
     """Stands where the arena was after `shutdown()`: late frees are void, everything else is an error."""
 
     size_bytes = 0
+    is_mapped = False
 
     def free(self, offset: int) -> None:
         """Nothing: the memory went with the cluster."""
@@ -74,6 +79,7 @@ class StoreClient:
         inline_limit: int,
         ask_store: Callable[[], dict[str, Any]],
         collect: Callable[[], None],
+        files: SpillFiles,
     ) -> None:
         self.arena: Arena | _ClosedArena = arena
         self.worker_id = worker_id
@@ -81,6 +87,14 @@ class StoreClient:
         self._ask_store = ask_store
         self._collect = collect  # frees what is queued to be freed
         self.ended: deque[tuple[Any, tuple[Any, ...], int, int]] = deque()
+        self.readers = Readers(arena.fd)
+        self.files = files
+        self.resident: dict[int, weakref.ref[SharedStored]] = {}  # by block: our own values in the arena
+        # Set by the core worker where objects may be spilled:
+        self.make_room: Callable[[int], Block | None] | None = None
+        self.between: Callable[[], None] = lambda: None  # called now and then during a long write
+        self.on_restored: Callable[[Any, int, float, str], None] = lambda holder, size, seconds, name: None
+        self.spilled_objects = self.spilled_bytes = self.restored_objects = self.restored_bytes = 0
 
     def close(self) -> None:
         """Let go of the arena: functions and refs that a program keeps must not keep its memory too."""
@@ -90,7 +104,7 @@ class StoreClient:
     def seal(self, value: Any, owner: bytes | None = None) -> tuple[int, Any, list[Any]]:
         """(state, plain value | bytes | parts, references inside). parts = (stream, buffers, block, size).
 
-        Raises: ObjectStoreFullError, TypeError or PicklingError for what cannot be pickled.
+        Raises: ObjectStoreFullError, OutOfDiskError, TypeError or PicklingError for what cannot be pickled.
         """
         if is_plain(value):
             return PLAIN, value, []
@@ -111,7 +125,11 @@ class StoreClient:
     def _to_block(self, stream: bytes, views: Sequence[memoryview], owner: bytes | None) -> tuple[Any, ...]:
         lengths = tuple(view.nbytes for view in views)
         total, positions = plan(lengths)
+        size = total + len(stream)
         block = self._allocate(max(total, 64))
+        if block is None:
+            pieces = [piece for piece in zip(positions, views, strict=True) if piece[1].nbytes]
+            return stream, None, self._to_disk(max(total, 64), lengths, pieces, owner, size), size
         try:
             for position, view in zip(positions, views, strict=True):
                 if view.nbytes:
@@ -121,26 +139,44 @@ class StoreClient:
             raise
         if owner is not None and owner != self.worker_id:
             self.arena.set_owner(block.offset, owner)
-        return stream, None, (block.offset, lengths, self.worker_id), total + len(stream)
+        return stream, None, (block.offset, lengths, self.worker_id, block.mark), size
 
-    def _allocate(self, size: int) -> Any:
+    def _allocate(self, size: int) -> Block | None:
+        """A block; None: to disk with it. Raises: ObjectStoreFullError when nothing may be spilled."""
         self._collect()
+        block = self.arena.allocate(size)
+        if block is not None:
+            return block
+        if self.make_room is not None:
+            return self.make_room(size)
         deadline = time.monotonic() + FULL_WAIT_S
-        while True:
+        while size <= self.arena.size_bytes and time.monotonic() < deadline:
+            time.sleep(0.02)  # others were asked to give back empty slabs
+            self._collect()
             block = self.arena.allocate(size)
             if block is not None:
                 return block
-            if size > self.arena.size_bytes or time.monotonic() > deadline:
-                raise self._full(size)
-            time.sleep(0.02)  # others were asked to give back empty slabs
-            self._collect()
+        raise ObjectStoreFullError(
+            self._full(size) + " Spilling is switched off (automatic_object_spilling_enabled)."
+        )
 
-    def _full(self, size: int) -> ObjectStoreFullError:
+    def _to_disk(
+        self, total: int, lengths: tuple[int, ...], pieces: Any, owner: bytes | None, size: int
+    ) -> tuple[int, tuple[int, ...], bytes, str]:
+        try:
+            name, _ = self.files.write(owner or self.worker_id, [(total, pieces)], self.between)
+        except OutOfDiskError as error:
+            raise OutOfDiskError(f"{error}\n{self._full(size)}") from None
+        self.spilled_objects += 1
+        self.spilled_bytes += size
+        return 0, lengths, b"", name
+
+    def _full(self, size: int) -> str:
         state = self._ask_store()
         capacity = state.get("capacity_bytes", 0)
         largest = sorted(state.get("clients", {}).items(), key=lambda item: -item[1])[:4]
         who = ", ".join(f"{self._who(worker)} {_mb(count)}" for worker, count in largest if count)
-        return ObjectStoreFullError(
+        return (
             f"The object store is full: an object of {_mb(size)} does not fit. Capacity {_mb(capacity)}; "
             f"largest holders: {who or 'none'}. Drop references that you no longer need (`del ref`), store less, "
             "or start with a larger store: init(object_store_memory=...)."
@@ -164,22 +200,54 @@ class StoreClient:
         stored = SharedStored(stream, buffers, block, tuple(refs), size)
         stored.on_end = on_end
         stored.number = number
+        if block is not None:
+            stored.used_s = time.perf_counter()
+            if block[2]:
+                self.resident[block[0]] = weakref.ref(stored)
+            else:
+                self.files.hold(block[3], size)
         return stored
 
     # ---------------------------------------------------------------- form -> value
     def open_parts(
-        self, stream: bytes, buffers: Any, block: Any, holder: Any, known: dict[Any, Any] | None
+        self,
+        stream: bytes,
+        buffers: Any,
+        block: Any,
+        holder: Any,
+        known: dict[Any, Any] | None,
+        shared: bool = True,
     ) -> tuple[Any, list[Any]]:
-        """The value again. `holder` lives until the last view of the block is dead."""
+        """The value again. `holder` lives until the last view of the block is dead; `shared`: not our object.
+
+        Raises: StaleBlock when the bytes are not there any more (ask the owner), and what unpickling raises.
+        """
         if block is None:
             return load(stream, buffers, known)
-        offset, lengths, _ = block
-        views = read_only_buffers(self.arena.read_only, offset, lengths, holder)
+        views = self._views(block, holder, shared)
         if stream == RAW_BYTES:
             return bytes(views[0]), []
         if stream == STREAM_IN_BLOCK:
             return load(views[-1], views[:-1], known)  # type: ignore[arg-type]
         return load(stream, views, known)
+
+    def _views(self, block: Any, holder: Any, shared: bool) -> list[memoryview]:
+        offset, lengths, allocator, mark = block
+        size = max(plan(lengths)[0], 64)
+        if allocator:
+            view = self.arena.read_only
+            reading = self.readers.enter(view, offset, size, allocator, mark, shared, holder)
+            return read_only_buffers(view, offset, lengths, reading)
+        began = time.perf_counter()
+        try:
+            views, fresh = self.files.open(mark, offset, lengths, size, holder)
+        except FileNotFoundError:
+            raise StaleBlock from None
+        if fresh:
+            self.restored_objects += 1
+            self.restored_bytes += size
+            self.on_restored(holder, size, time.perf_counter() - began, mark)
+        return views
 
 
 def _mb(count: float) -> str:

@@ -246,6 +246,7 @@ class Submission(CoreState):
     def _slot_value(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
         value = ref.v
         if ref.st == STORED:
+            value.used_s = _perf()
             value = (value.stream, value.buffers, value.block, value.size)
         return ref.owner, ref.n, ref.st, value
 

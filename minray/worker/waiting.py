@@ -71,7 +71,10 @@ class Waiting(CoreState):
         stored = ref.v
         holder = ref if type(ref) is BorrowedRef else stored
         known = {(part.owner, part.n): part for part in stored.refs if type(part) is BorrowedRef} or None
-        value, made = self.store.open_parts(stored.stream, stored.buffers, stored.block, holder, known)
+        if stored.block is None:
+            value, made = self.store.open_parts(stored.stream, stored.buffers, None, holder, known)
+        else:
+            value, made = self.open_block(ref, stored, holder, known)
         if made:
             self.register_borrows(made, ref, None)
         return value

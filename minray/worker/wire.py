@@ -52,7 +52,7 @@ class Call(NamedTuple):
 
     stream: Any  # bytes: pickle of (args, kwargs), `Slot(i)` where a reference was; b"" if in `block`
     buffers: Any  # list[bytes] | None
-    block: Any  # (offset, lengths, allocator) | None: the buffers lie in the arena
+    block: Any  # (*block of a `Stored`, owner, number) | None: where the buffers lie, and whose they are
     slots: tuple[Any, ...]
     returns: int | Yields
     group: str = ""  # the concurrency group that `.options()` named

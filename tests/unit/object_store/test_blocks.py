@@ -44,7 +44,7 @@ def test_a_scan_finds_exactly_the_live_blocks(fd: int) -> None:
     for block in held[1::2]:
         assert block is not None
         arena.free(block.offset)
-    assert sorted(scan(arena.read_only, table)) == sorted(tuple(block) for block in held[::2] if block)
+    assert sorted(scan(arena.read_only, table)) == sorted(block[:2] for block in held[::2] if block)
 
 
 def test_the_owner_in_the_header_is_whom_set_owner_named(fd: int) -> None:
@@ -58,7 +58,7 @@ def test_the_owner_in_the_header_is_whom_set_owner_named(fd: int) -> None:
     assert owners == {first.offset: ME[:8], second.offset: b"somebody"}
     arena.free(second.offset)
     again = arena.allocate(10)
-    assert again == second
+    assert again is not None and again[:2] == second[:2]
     assert [b.owner for b in scan_slab(arena.read_only, 0, table.slab_bytes)] == [ME[:8]] * 2
     arena.check_invariants()
 
@@ -82,7 +82,7 @@ def test_a_slab_granted_but_never_used_is_passed_over(fd: int) -> None:
     block = arena.allocate(100)
     assert block is not None
     assert table.ranges(ME) == [(0, 2 * table.slab_bytes)]
-    assert scan(arena.read_only, table) == [tuple(block)]
+    assert scan(arena.read_only, table) == [block[:2]]
 
 
 def test_what_an_earlier_tenant_left_is_not_taken_for_ours(fd: int) -> None:

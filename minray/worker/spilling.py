@@ -1,0 +1,367 @@
+"""What happens in an owner when memory is short, and how are spilled bytes found again?
+
+    no room ─► ask the node ─► everybody trims and offers what nobody reads ─► the node chooses
+            ─► owners write to disk, free the blocks ─► try again ... ─► nothing to spill: to disk itself
+
+The decisions are `raylet.state.room` and `raylet.state.spill_policy`; here are the hands. Writing is
+done by a thread of its own, so that a full store does not stop answers. The bytes are written while
+everybody may go on reading them; only then, and only if nobody reads at that instant
+(`object_store.readers`), does the object's place change and its block become free. Places that were
+given out before are found to be stale when they are opened, and their owner is asked for the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from minray.base import events as ev
+from minray.base import ids
+from minray.base.errors import ObjectLostError, OutOfDiskError
+from minray.base.messages import (
+    ObjectsSpilled,
+    OrphansFound,
+    OrphansFreed,
+    RoomOffered,
+    RoomWanted,
+    SpillCounted,
+    SpillOrdered,
+    StoreTrim,
+)
+from minray.object_store.arena import Block
+from minray.object_store.blocks import HEADER_BYTES, total_of
+from minray.object_store.layout import plan
+from minray.object_store.readers import StaleBlock
+from minray.object_store.spill_files import files_by_writer
+from minray.serialization.values import FAILED, PENDING, STORED, Stored
+from minray.worker.core_state import CoreState
+from minray.worker.interrupts import interrupts
+from minray.worker.object_ref import BorrowedRef, ObjectRef, make_borrowed
+
+FUSE_BYTES = 64 << 20
+"""Objects are put into one file up to this size."""
+
+ROUNDS_MAX = 10  # others may take what was freed for us; after so many rounds ...
+ROOM_WITHIN_S = 60.0  # ... or so long, the object goes to disk itself
+RETURN_WITHIN_S = 0.25  # for freed blocks to come back through their allocators and the node
+PAUSE_S = 0.005
+ORPHANS_AFTER_S = 0.5  # by then everything that their allocator sent before its end has been read
+CANDIDATES_MAX = 20_000
+_perf = time.perf_counter
+
+
+class Spilling(CoreState):
+    """Makes room, gives room, finds what was moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._orders: queue.SimpleQueue[SpillOrdered | None] = queue.SimpleQueue()
+        self._spiller: threading.Thread | None = None
+        self._told = SpillCounted(0, 0, 0, 0, 0)
+        self._dead_owners: set[bytes] = set()
+
+    def begin_spilling(self) -> None:
+        """The store is there."""
+        store = self.store
+        store.on_restored = self._note_restored
+        store.between = self._interruptible
+        if self.config.spilling:
+            store.make_room = self.make_room
+
+    def end_spilling(self) -> None:
+        """Leave: what is being written is given up."""
+        if self._spiller is not None:
+            self._orders.put(None)
+            self._spiller.join(timeout=5.0)
+
+    # ---------------------------------------------------------------- who needs room
+    def make_room(self, size: int) -> Block | None:
+        """A block for `size` bytes once others have given way; None when that does not help.
+
+        Raises: KeyboardInterrupt.
+        """
+        arena = self.store.arena
+        total = total_of(size)
+        if total > arena.size_bytes:
+            return None
+        deadline = _perf() + ROOM_WITHIN_S
+        for attempt in range(ROUNDS_MAX):
+            number = self.ask_node("room", (total, attempt > 0))
+            while (outcome := self.ask_node("room_outcome", number)) is None:
+                self._pause()
+            freed, _ = outcome
+            patience = _perf() + (RETURN_WITHIN_S if freed else 0.0)
+            while True:
+                self._collect()
+                block = arena.allocate(size)
+                if block is not None or _perf() > patience:
+                    break
+                self._pause()
+            if block is not None:
+                return block
+            if not freed or _perf() > deadline:
+                break
+        return None
+
+    def _pause(self) -> None:
+        """Hear messages for a moment."""
+        loop = self.loop
+        if loop.leader_ident == threading.get_ident():
+            loop.poll_once(PAUSE_S)
+        elif loop.lead():
+            try:
+                loop.poll_once(PAUSE_S)
+            finally:
+                loop.leave()
+        else:
+            time.sleep(PAUSE_S / 2)
+        self._interruptible()
+
+    def _interruptible(self) -> None:
+        if interrupts.pending:
+            interrupts.raise_pending()
+
+    # ---------------------------------------------------------------- who gives room
+    def on_store_trim(self, message: StoreTrim) -> None:
+        """Somebody needs memory: what we do not use goes back."""
+        for worker_id in message.dead:
+            peer = self.peers.get(worker_id)
+            if peer is not None and not peer.gone:
+                self.loop.drain_rest(peer.channel)  # what it freed itself comes first
+            self._dead_owners.add(worker_id)
+        self._give_back_unused()
+
+    def _give_back_unused(self) -> None:
+        self._collect()
+        arena = self.store.arena
+        if arena.is_mapped:
+            for worker_id in self._dead_owners:
+                self._free_blocks_of(worker_id)
+            arena.trim()
+
+    def on_room_wanted(self, message: RoomWanted) -> None:
+        """What could be spilled?"""
+        if message.requesters != (self.worker_id,):
+            self._give_back_unused()
+        else:
+            self._collect()
+        arena = self.store.arena
+        offered = tuple(self._candidates(message)) if self.config.spilling else ()
+        live = tuple(arena.live_by_slab().items()) if message.in_pieces and arena.is_mapped else ()
+        self.tell_node(RoomOffered(message.number, offered, live))
+
+    def _candidates(self, message: RoomWanted) -> Iterator[tuple[int, int, float]]:
+        known = [(stored.used_s, offset, stored) for offset, stored in self._resident()]
+        known.sort(key=lambda one: one[:2])
+        found = 0
+        for used_s, offset, stored in known[:CANDIDATES_MAX]:
+            if found >= message.amount_bytes and not message.in_pieces:
+                break
+            total = total_of(_payload(stored.block[1]))
+            if not self.store.readers.in_use(offset, total):
+                found += total
+                yield offset - HEADER_BYTES, total, used_s
+
+    def _resident(self) -> Iterator[tuple[int, Any]]:
+        for offset, reference in list(self.store.resident.items()):
+            stored = reference()
+            if stored is not None and stored.block is not None and stored.block[0] == offset and stored.block[2]:
+                yield offset, stored
+
+    def on_spill_ordered(self, message: SpillOrdered) -> None:
+        """The node chose: off to the thread that writes."""
+        if self._spiller is None:
+            self._spiller = threading.Thread(target=self._spill_main, daemon=True, name="minray-spill")
+            self._spiller.start()
+        self._orders.put(message)
+
+    # ---------------------------------------------------------------- the thread that writes
+    def _spill_main(self) -> None:
+        while (order := self._orders.get()) is not None:
+            freed, error = 0, ""
+            try:
+                for batch in self._batches(order.starts):
+                    freed += self._spill(batch)
+                    del batch
+                    self._collect()
+            except OutOfDiskError as full:
+                error = str(full)
+            except _Closed:
+                return
+            if order.requesters != (self.worker_id,) and self.store.arena.is_mapped:
+                self.store.arena.trim()
+            self.tell_node(ObjectsSpilled(order.number, freed, error))
+
+    def _batches(self, starts: tuple[int, ...]) -> Iterator[list[Any]]:
+        batch: list[Any] = []
+        size = 0
+        for start in starts:
+            offset = start + HEADER_BYTES
+            reference = self.store.resident.get(offset)
+            stored = reference() if reference is not None else None
+            if stored is None or stored.block is None or stored.block[0] != offset or not stored.block[2]:
+                continue  # it died, or was moved, meanwhile
+            batch.append(stored)
+            size += stored.size
+            stored = None
+            if size >= FUSE_BYTES or len(batch) >= self.config.fused_objects_max:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _spill(self, batch: list[Any]) -> int:
+        """Write these into one file, and free the blocks of those that nobody reads then. Returns: freed bytes."""
+        store = self.store
+        writable = store.arena.writable
+        began = _perf()
+        objects = []
+        for stored in batch:
+            offset, lengths, _, _ = stored.block
+            size = _payload(lengths)
+            objects.append((size, ((0, writable[offset : offset + size]),)))
+        name, positions = store.files.write(self.worker_id, objects, self._stop_when_closed)
+        seconds = _perf() - began
+        freed = 0
+        written = sum(size for size, _ in objects)
+        for stored, position in zip(batch, positions, strict=True):
+            block = stored.block
+            offset, lengths, _, _ = block
+            size = _payload(lengths)
+
+            def move(stored: Any = stored, place: Any = (position, lengths, b"", name)) -> None:
+                store.files.hold(name, stored.size)
+                stored.block = place
+
+            if not store.readers.take(writable, offset, total_of(size), move):
+                continue  # somebody began to read it meanwhile
+            store.ended.append((block, (), stored.size, 0))
+            freed += total_of(size)
+            store.spilled_objects += 1
+            store.spilled_bytes += stored.size
+            if self.recorder is not None and stored.number:
+                object_id = ids.object_id_hex(self.worker_id, stored.number)
+                path, writer = os.path.join(store.files.folder, name), self.worker_id.hex()
+                share = seconds * size / written
+                self.recorder.record(
+                    ev.ObjectSpilled(_perf(), object_id, stored.size, share, path, writer)
+                )
+        store.files.discard(name)
+        return freed
+
+    def _stop_when_closed(self) -> None:
+        if self.closed:
+            raise _Closed
+
+    # ---------------------------------------------------------------- finding what was moved
+    def open_block(self, ref: Any, stored: Any, holder: Any, known: Any) -> tuple[Any, list[Any]]:
+        """The value of `ref`, whose buffers lie in a block or a file: `stored`, which may be behind the times.
+
+        Raises: ObjectLostError, OwnerDiedError.
+        """
+        own = type(ref) is ObjectRef
+        stored.used_s = _perf()
+        asked = False
+        while True:
+            block = stored.block
+            try:
+                return self.store.open_parts(stored.stream, stored.buffers, block, holder, known, not own)
+            except StaleBlock:
+                if own and stored.block != block:
+                    continue  # spilled between two lines
+                if own or asked:
+                    raise ObjectLostError(ref.hex()) from None
+            asked = True
+            now = self._ask_owner(ref)
+            if now.st == FAILED:
+                raise self.error_of(now)
+            assert now.st == STORED
+            stored.block = now.v.block
+
+    def open_foreign(self, ref: BorrowedRef[Any], stream: bytes, buffers: Any, block: Any) -> tuple[Any, list[Any]]:
+        """The value of somebody else's object, from what came with a call."""
+        if block is None:
+            return self.store.open_parts(stream, buffers, None, ref, None)
+        return self.open_block(ref, Stored(stream, buffers, block, (), 0), ref, None)
+
+    def _ask_owner(self, ref: Any) -> Any:
+        """A reference like `ref`, as its owner knows it now."""
+        if ref.owner == self.worker_id:
+            own = self.table.get(ref.n)
+            if own is not None:
+                return own
+            raise ObjectLostError(ref.hex())
+        probe: BorrowedRef[Any] = make_borrowed(ref.owner, ref.n)
+        self.fetch_all([probe])
+        while probe.st == PENDING:
+            self._interruptible()
+            self._step(probe, None)
+        return probe
+
+    def _note_restored(self, holder: Any, size: int, seconds: float, name: str) -> None:
+        if self.recorder is None:
+            return
+        if isinstance(holder, ObjectRef):
+            object_id = holder.hex()
+        else:
+            object_id = ids.object_id_hex(self.worker_id, holder.number)
+        path = os.path.join(self.store.files.folder, name)
+        self.recorder.record(
+            ev.ObjectRestored(_perf(), object_id, size, seconds, path, self.worker_id.hex())
+        )
+
+    def tell_spilled(self) -> None:
+        """Report our counts to the node when they have changed."""
+        store = self.store
+        counted = SpillCounted(
+            store.spilled_objects,
+            store.spilled_bytes,
+            store.restored_objects,
+            store.restored_bytes,
+            store.files.live_bytes,
+        )
+        if counted != self._told:
+            self._told = counted
+            self.tell_node(counted)
+
+    # ---------------------------------------------------------------- what the dead leave
+    def clear_after(self, worker_id: bytes) -> None:
+        """A process died: free what we allocated for it, remove what it wrote for us and never told of."""
+        self._dead_owners.add(worker_id)
+        self._free_blocks_of(worker_id)
+        files = self.store.files
+        for name in files_by_writer(files.folder, self.worker_id, worker_id):
+            files.discard(name)
+
+    def _free_blocks_of(self, owner: bytes) -> None:
+        store = self.store
+        if not store.arena.is_mapped:
+            return
+        for offset, total in store.arena.blocks_of(owner):
+            if store.readers.take_from_the_dead(store.arena.writable, offset, total):
+                store.arena.free(offset)
+
+    def on_orphans_found(self, message: OrphansFound) -> None:
+        """Blocks of ours whose allocator died: those that we were never told of can go."""
+
+        def answer() -> None:
+            known = {stored.block[0]: stored.block[3] for _, stored in self._resident()}
+            unknown = tuple(
+                (offset, mark) for offset, mark in message.blocks if known.get(offset) != mark
+            )
+            if unknown:
+                self.tell_node(OrphansFreed(unknown))
+
+        self.loop.call_later(ORPHANS_AFTER_S, answer)
+
+
+class _Closed(Exception):
+    """The process leaves the cluster."""
+
+
+def _payload(lengths: tuple[int, ...]) -> int:
+    return max(plan(lengths)[0], 64)
