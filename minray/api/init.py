@@ -32,7 +32,7 @@ _OPTIONS = (
     "num_cpus num_gpus resources labels object_store_memory local_mode ignore_reinit_error include_dashboard "
     "dashboard_host dashboard_port job_config configure_logging logging_level logging_format logging_config "
     "log_to_driver namespace runtime_env enable_resource_isolation system_reserved_cpu system_reserved_memory "
-    "engine policies"
+    "engine policies object_spilling_directory"
 ).split()
 _UNDERSCORED = (
     "_redis_password _redis_username _redis_max_memory _temp_dir _system_config _memory _metrics_export_port "
@@ -160,6 +160,10 @@ def init(
             others.get("_temp_dir") or environment.temp_dir,
             environment.tracing,
             runtime_env,
+            (
+                others.get("object_spilling_directory") or others.get("_object_spilling_directory"),
+                others.get("_system_config"),
+            ),
         )
 
 
@@ -195,13 +199,19 @@ def _start(
     temp_dir: str | None,
     tracing: bool,
     runtime_env: Any,
+    spilling: tuple[Any, Any],
 ) -> RayContext:
-    from minray.node.session_dir import make_session_dir
+    from minray.node.session_dir import make_session_dir, remove_session_dir
     from minray.node.start import begin_node
 
     main = sys.modules.get("__main__")
     session_dir = make_session_dir(temp_dir)
     environment = _job_environment(runtime_env, session_dir)
+    try:
+        spilling_fields = {} if spilling == (None, None) else _spilling_fields(*spilling, session_dir)
+    except BaseException:
+        remove_session_dir(session_dir)
+        raise
     folder = environment.get("working_dir")
     config = SessionConfig(
         session_dir=session_dir,
@@ -220,6 +230,7 @@ def _start(
         as_ray=_is_as_ray(),
         labels=labels,
         environment=environment,
+        **spilling_fields,
     )
     with _environment_of_workers(environment.get("env_vars") or {}):
         node = begin_node(config)
@@ -231,6 +242,16 @@ def _start(
     except BaseException:
         node.stop()
         raise
+
+
+def _spilling_fields(directory: Any, system_config: Any, session_dir: str) -> dict[str, Any]:
+    from minray.api.spilling_options import spilling_fields
+    from minray.node.session_dir import note_spill_folder
+
+    fields = spilling_fields(directory, system_config, os.path.basename(session_dir))
+    if "spill_path" in fields:
+        note_spill_folder(session_dir, fields["spill_path"])
+    return fields
 
 
 def _job_environment(given: Any, session_dir: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@
             driver.pid                       "pid start-time": is the driver that made it alive?
             session.pickle                   the SessionConfig, for drivers that attach
             node.sock  p-<worker>.sock  logs/
+            spilled/                     objects on disk, or a link to where `init` wanted them
 
 A folder whose driver is dead is stale: whoever makes the next session removes it. Process ids are
 reused, so the start time of the process is compared as well.
@@ -172,10 +173,21 @@ def read_session(path: str) -> SessionConfig:
     return config
 
 
+def note_spill_folder(path: str, folder: str) -> None:
+    """The session's spilled objects lie in `folder`: whoever removes the session removes that too."""
+    os.symlink(folder, os.path.join(path, "spilled"))
+
+
 def remove_session_dir(path: str) -> None:
     """Delete the folder and all in it; what is gone already is fine."""
     if not os.path.basename(path).startswith("session_"):
         raise ValueError(f"{path} is no session folder")
+    try:
+        elsewhere = os.readlink(os.path.join(path, "spilled"))
+    except OSError:
+        elsewhere = ""
+    if elsewhere.endswith(os.path.basename(path)):  # made for this session and no other
+        _remove_tree(elsewhere)
     for _ in range(3):  # a dying process may still add a file
         _remove_tree(path)
         if not os.path.lexists(path):

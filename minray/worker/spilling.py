@@ -187,7 +187,7 @@ class Spilling(CoreState):
                 for batch in self._batches(order.starts):
                     freed += self._spill(batch)
                     del batch
-                    self._collect()
+                    self.free_ended()
             except OutOfDiskError as full:
                 error = str(full)
             except _Closed:
