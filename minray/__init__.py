@@ -19,6 +19,7 @@ _HOMES = {
     "get": "minray.api.objects",
     "put": "minray.api.objects",
     "wait": "minray.api.objects",
+    "cancel": "minray.api.objects",
     "method": "minray.api.actor_class",
     "get_actor": "minray.api.actor_class",
     "kill": "minray.api.actor_class",
@@ -45,7 +46,7 @@ _HOMES = {
 _ELSEWHERE = ("cloudpickle",)  # Ray offers it under its own name
 _MODULES = ("actor", "dag", "exceptions", "runtime_env", "util", "testing", "widgets", "as_ray", "grading")
 _NOT_YET = frozenset(
-    "autoscaler cancel cluster_utils dashboard data job_submission rllib serve "
+    "autoscaler cluster_utils dashboard data job_submission rllib serve "
     "train tune".split()
 )
 
@@ -62,6 +63,7 @@ __all__ = [  # spelled out, not computed: type checkers and readers do not run c
     "WorkerID",
     "actor",
     "available_resources",
+    "cancel",
     "cluster_resources",
     "exceptions",
     "get",
@@ -96,7 +98,7 @@ if TYPE_CHECKING:
         timeline,
     )
     from minray.api.init import init, is_initialized, shutdown
-    from minray.api.objects import get, put, remote, wait
+    from minray.api.objects import cancel, get, put, remote, wait
     from minray.api.record import record
     from minray.base.ids import ActorID, JobID, NodeID, TaskID, WorkerID
     from minray.recording.run import load_run

@@ -78,6 +78,12 @@ class RuntimeContext:
         """Whether the running actor was restarted."""
         return self._now().restarted
 
+    def is_canceled(self) -> bool:
+        """Whether `cancel` was called for the running task (Ray's spelling).
+
+        Raises: RuntimeError in the driver, and in an async actor, whose calls get a CancelledError."""
+        return self._engine.is_cancelled()  # type: ignore[no-any-return]
+
     @property
     def current_actor(self) -> Any:
         """A handle of the running actor. Raises: RuntimeError outside actors."""

@@ -12,7 +12,7 @@ from typing import Any
 from minray.api.actor_class import ActorClass, make_actor_class
 from minray.api.options import check_remote_arguments
 from minray.api.remote_function import RemoteFunction, make_remote_function
-from minray.engine.seam import slot
+from minray.engine.seam import current, slot
 from minray.worker.generators import ObjectRefGenerator
 from minray.worker.object_ref import ObjectRef
 
@@ -90,6 +90,26 @@ def put(value: Any, *, _owner: Any = None, _tensor_transport: str | None = None)
             "in a list and call 'put' on it."
         )
     return engine.put(value)  # type: ignore[no-any-return]
+
+
+def cancel(ray_waitable: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
+    """Stop the task that makes this reference; nothing happens when it has its value.
+
+    A task that has not begun never runs; in one that runs a KeyboardInterrupt is raised, or its worker process
+    ends (`force`). A call of an async actor gets a CancelledError, another running method is only told
+    (`get_runtime_context().is_canceled()`). `get` then raises TaskCancelledError, unless the task caught the
+    interrupt and returned. `recursive`: also what the task has submitted. No retry follows.
+
+    Raises: TypeError for anything but a reference, ValueError for an actor's call by force, RuntimeError without
+    a cluster.
+    """
+    ref = getattr(ray_waitable, "_generator_ref", ray_waitable)
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(
+            "ray.cancel() only supported for object refs. For actors, try ray.kill(). "
+            f"Got: {type(ray_waitable)}."
+        )
+    current().cancel(ref, bool(force), bool(recursive))
 
 
 def wait(

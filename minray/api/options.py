@@ -18,7 +18,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minray.base.messages import Shape
@@ -322,7 +322,7 @@ class TaskOptions:
         if "max_calls" in overrides:
             raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
         _check(overrides, TASK_CHECKS)
-        return _task_options({**self.given, **overrides})
+        return replace(_task_options({**self.given, **overrides}), max_calls=self.max_calls)
 
 
 def parse_task_options(given: Mapping[str, Any]) -> TaskOptions:
@@ -343,7 +343,8 @@ def _task_options(given: Mapping[str, Any]) -> TaskOptions:
         num_returns=_or(given.get("num_returns"), 1),
         max_retries=_or(given.get("max_retries"), DEFAULT_TASK_MAX_RETRIES),
         retry_exceptions=tuple(retry) if isinstance(retry, list | tuple) else bool(retry),
-        max_calls=given.get("max_calls") or 0,
+        # GPU libraries keep a GPU's memory until their process ends.
+        max_calls=_or(given.get("max_calls"), 1 if amounts.get("GPU") else 0),
         name=given.get("name") or None,
         scheduling_strategy=given.get("scheduling_strategy"),
         runtime_env=given.get("runtime_env"),

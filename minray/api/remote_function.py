@@ -92,6 +92,7 @@ class RemoteFunction:
             options.retry_exceptions,
             returns_of(options.given, self._yields),
             environment,
+            options.max_calls,
         )
         self._submit = engine.prepare(spec)
         self._engine = engine

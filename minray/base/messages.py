@@ -63,10 +63,14 @@ class LeaseGranted(NamedTuple):
 
 
 class LeaseReturned(NamedTuple):
-    """client -> node: the lease is given back; nothing of mine runs there. `broken`: kill it."""
+    """client -> node: the lease is given back; nothing of mine runs there.
+
+    `broken`: kill the worker. `retired`: it ends by itself (`max_calls`), lend it to nobody.
+    """
 
     lease_id: int
     broken: bool = False
+    retired: bool = False
 
 
 class CapacityWanted(NamedTuple):

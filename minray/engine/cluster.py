@@ -45,7 +45,8 @@ class ClusterEngine:
     def prepare(self, spec: FunctionSpec) -> Callable[..., Any]:
         """Register the function; returns its submit."""
         core = self.core
-        key = (spec.blob, spec.name, spec.shape, spec.max_retries, spec.retry_exceptions, spec.returns)
+        rules = (spec.max_retries, spec.retry_exceptions, spec.returns, spec.max_calls)
+        key = (spec.blob, spec.name, spec.shape, *rules)
         with self._lock:
             record = self._known.get(key)
             if record is None:
@@ -59,6 +60,7 @@ class ClusterEngine:
                     core.group_of(spec.shape),
                 )
                 record.group.environment = spec.environment
+                record.max_calls = spec.max_calls
                 self._known[key] = record
                 core.add_function(record)
         if spec.returns == 1:
@@ -152,6 +154,19 @@ class ClusterEngine:
     def wait(self, refs: list[Any], count: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
         """See the seam."""
         return self.core.wait(refs, count, timeout_s)
+
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
+        """See the seam."""
+        self.core.cancel(ref, force, recursive)
+
+    def is_cancelled(self) -> bool:
+        """See the seam."""
+        executor = self.core.executor
+        if executor is None:
+            raise RuntimeError("This method is only available when the process is a worker. Current mode: driver")
+        if executor.actor is not None and executor.actor.is_async:
+            raise RuntimeError("This method is not supported in an async actor: its calls get a CancelledError.")
+        return bool(executor.interruption.is_cancelled(current_task()))
 
     # ---------------------------------------------------------------- questions
     def ask(self, what: str, argument: Any = None) -> Any:

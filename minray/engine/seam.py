@@ -27,6 +27,7 @@ class FunctionSpec:
     retry_exceptions: bool | tuple[type[BaseException], ...]
     returns: int | Yields
     environment: Mapping[str, Any] | None = None  # a prepared runtime_env; its key is part of `shape`
+    max_calls: int = 0  # 0: a worker may run it any number of times
 
 
 @dataclass(slots=True)
@@ -95,6 +96,12 @@ class Engine(Protocol):
 
     def wait(self, refs: list[Any], count: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
         """(ready, not ready)."""
+
+    def cancel(self, ref: Any, force: bool, recursive: bool) -> None:
+        """Stop the task that makes `ref`. Raises: ValueError for an actor's call by force, TypeError."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the running task was cancelled. Raises: RuntimeError in a driver or an async actor."""
 
     def kill(self, actor_id: bytes, class_name: str, no_restart: bool) -> None:
         """End an actor's process."""

@@ -40,6 +40,8 @@ def run_worker(boot: WorkerBoot) -> None:
             wire.CREDIT: executor.generating.on_credit,
         }
     )
+    executor.interruption.install()
+    executor.limits.install()
     core.on_log = lambda lines: output.forward(lines, executor.current_peer)
     core.on_shutdown = lambda reason: os._exit(0)
     core.on_warning = lambda key, text: print(text, file=sys.stderr, flush=True)

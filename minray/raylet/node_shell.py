@@ -104,7 +104,7 @@ class NodeShell:
         table = leases
         self.handlers: dict[type, Callable[[bytes, Any], None]] = {
             LeaseDemand: lambda c, m: table.demand_changed(c, m.shape, m.wanted, monotonic_s()),
-            LeaseReturned: lambda c, m: table.lease_returned(c, m.lease_id, m.broken, monotonic_s()),
+            LeaseReturned: lambda c, m: table.lease_returned(c, m, monotonic_s()),
             WorkerBlocked: lambda c, m: table.worker_blocked(c),
             WorkerUnblocked: lambda c, m: table.worker_unblocked(c),
             RetireRefused: lambda c, m: table.retire_refused(c, monotonic_s()),

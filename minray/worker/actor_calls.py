@@ -201,7 +201,9 @@ class ActorCalls:
             failed: list[Any] = []
             for task in lost:
                 limit = core.call_rules.limit(task[0], self)
-                if not for_ever and (limit < 0 or core.attempts.get(task[0], 0) < limit):
+                if task[0] in core.cancelled:
+                    failed.append(task)
+                elif not for_ever and (limit < 0 or core.attempts.get(task[0], 0) < limit):
                     again.append(core.replayed(task))
                 else:
                     failed.append(task)
@@ -213,6 +215,9 @@ class ActorCalls:
         for task in again:
             core.count_retry(task[0], f"{self.class_name}.{task[1]}", self.cause)
         for task in failed:
+            if task[0] in core.cancelled:
+                core.end_cancelled(task[0])
+                continue
             core.fail_task(task[0], self.end_error() if for_ever else self._unavailable())
         for entry in waiting:
             core.fail_task(entry[1] if type(entry) is list else entry[0], self.end_error())
@@ -313,13 +318,12 @@ class ActorSide(CoreState):
             self._call_slowly(calls, ref, method, args, kwargs or {}, returns, now, rules)
         else:
             ref.task = task = (number, method, payload)
+            ref.v = calls.named  # until there is a value
             self.table[number] = ref
-            recorder = self.recorder
-            if recorder is not None:
+            if self.recorder is not None:
                 ref.t = now
-                ref.v = calls.named  # until there is a value
-                if self.executor is not None:
-                    self.note_parent(number)
+            if self.executor is not None:
+                self.note_parent(number)
             calls.queue.append(task)
         if calls.state == "dead":
             self._fail_dead(calls)

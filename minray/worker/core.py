@@ -49,6 +49,7 @@ from minray.worker.actor_calls import ActorSide
 from minray.worker.actor_creation import ActorCreation
 from minray.worker.blocked_gets import blocked_gets
 from minray.worker.borrowing import Borrowing
+from minray.worker.cancellation import Cancellation
 from minray.worker.deaths import Deaths
 from minray.worker.event_sharing import EventSharing
 from minray.worker.functions import FunctionRecord
@@ -78,6 +79,7 @@ class CoreWorker(
     ObjectEvents,
     EventSharing,
     Spilling,
+    Cancellation,
 ):
     """One process's membership. Made by `join`."""
 
@@ -127,6 +129,8 @@ class CoreWorker(
             wire.FREE: self.on_free,
             wire.RELEASE: self.on_release,
             wire.ITEMS: self.on_items,
+            wire.CANCEL: self.on_cancel,
+            wire.LEAVING: self.on_leaving,
         }
         self.address = config.peer_socket(worker_id)
         self._listener: socket.socket | None = None

@@ -45,6 +45,7 @@ class Lease:
         "granted_s",
         "progress_s",
         "asked_back",
+        "retired",
     )
 
     def __init__(self, group: TaskGroup, peer: Peer, lease_id: int, now: float) -> None:
@@ -61,6 +62,7 @@ class Lease:
         self.granted_s = now
         self.progress_s = now
         self.asked_back = False
+        self.retired = False  # its worker ends after what runs there now (`max_calls`)
 
 
 class TaskGroup:
@@ -116,6 +118,11 @@ class CoreState:
         self.streams: dict[int, Any] = {}  # task -> Stream, of the generators under way
         self.attempts: dict[int, int] = {}
         self.call_rules = RetryRules()
+        self.cancelled: dict[int, bool] = {}  # task -> by force; forgotten now and then, never reused
+        self.revoked: set[int] = set()  # actor calls that were sent and then cancelled
+        self.unready: dict[int, list[Any]] = {}  # task -> [(argument not ready, its callback), ...]
+        self.untold: set[Any] = set()  # contexts of tasks here that are cancelled and do not know it yet
+        self.child_of: dict[int, Any] = {}  # task -> context of the concurrent actor's call that made it
         self.errors: dict[int, str] = {}  # task -> one line, for the events
         self.functions: dict[int, FunctionRecord] = {}
         self.groups: dict[Shape, TaskGroup] = {}
@@ -132,6 +139,7 @@ class CoreState:
         self.dispatch: dict[int, Callable[[Peer, Any], None]] = {}
         self.closed = False
         self._parent: Any = None  # the task context of the last submission
+        self._first_child = 0  # the first number that it submitted
         self.executor: Any = None
         self.habits = HabitWatch()
         self.environment: Mapping[str, Any] = {}  # the runtime_env that this worker serves, beyond the job's
@@ -143,7 +151,11 @@ class CoreState:
         def flush(self, group: TaskGroup) -> None: ...
         def kick(self, group: TaskGroup, now: float) -> None: ...
         def complete(self, number: int, state: int, value: Any) -> None: ...
-        def fail_task(self, number: int, error: BaseException) -> None: ...
+        def fail_task(self, number: int, error: BaseException, outcome: str = ...) -> None: ...
+        def end_cancelled(self, number: int, how: str = ...) -> None: ...
+        def forget_children(self) -> None: ...
+        def revoke_answers(self, peer: Peer, message: Any) -> Any: ...
+        def refused_calls(self, calls: Any, numbers: Any) -> None: ...
         def task_lost(
             self, task: Any, requeue: Callable[[Any], None], error: Callable[[], BaseException]
         ) -> None: ...

@@ -55,6 +55,15 @@ class Deaths(CoreState):
                 and ref.task is not None
             ]
             lease.batches.clear()
+            # The first of them was running; those behind it had not begun, so it costs them no retry. It may have
+            # finished, its answer waiting for others to share a frame: from now on this function's answers do not.
+            stopped = [task for task in lost if task[0] in self.cancelled]
+            if lost and lost[0] not in stopped:
+                for function in {task[1] for task in lost}:
+                    self._be_careful(function)
+            for task in reversed(lost[1:]):
+                if task not in stopped:
+                    lease.group.queue.appendleft(task)
         worker_id = lease.peer.worker_id
 
         def end_lease() -> None:
@@ -63,13 +72,9 @@ class Deaths(CoreState):
 
         # Not now: the node would kill what is dead already, and name that as the cause.
         self.when_cause_known(worker_id, end_lease)
-        # The first of them was running; those behind it had not begun, so it costs them no retry. It may have
-        # finished, its answer waiting for others to share a frame: from now on this function's answers do not.
-        for function in {task[1] for task in lost}:
-            self._be_careful(function)
-        for task in reversed(lost[1:]):
-            lease.group.queue.appendleft(task)
-        if lost:
+        for task in stopped:
+            self.end_cancelled(task[0], "while it ran" if task is lost[0] else "before it started")
+        if lost and lost[0] not in stopped:
             self.when_cause_known(worker_id, lambda: self._retry_lost(lost[0], lease))
         if lease.group.queue:
             lease.group.wanted = 0
@@ -91,14 +96,21 @@ class Deaths(CoreState):
         record = self.functions[function]
         text = self.worker_end_text(lease.peer.worker_id)
         done = self.attempts.get(number, 0)
-        if record.max_retries < 0 or done < record.max_retries:
-            self._count_retry(number, record.name, text)
-            record.group.queue.appendleft(self.replayed(task))
+        with self.flush_lock:
+            cancelled = number in self.cancelled
+            again = not cancelled and (record.max_retries < 0 or done < record.max_retries)
+            if again:
+                self._count_retry(number, record.name, text)
+                record.group.queue.appendleft(self.replayed(task))
+        if cancelled:
+            self.end_cancelled(number)
+            return
+        if again:
             self.flush(record.group)
             self._demand(record.group)
             return
-        again = f" {done + 1} times (max_retries={record.max_retries})" if done else ""
-        self.fail_task(number, WorkerCrashedError(f"The task {record.name} was lost{again}: {text}"))
+        times = f" {done + 1} times (max_retries={record.max_retries})" if done else ""
+        self.fail_task(number, WorkerCrashedError(f"The task {record.name} was lost{times}: {text}"))
 
     def when_cause_known(self, worker_id: bytes, then: Callable[[], None]) -> None:
         """Run `then` once the node has said why the worker died, or after 1.5 s without a word."""

@@ -30,8 +30,10 @@ from minray.rpc.loop import TICK_S
 from minray.serialization.errors import dump_error
 from minray.serialization.functions import load_code
 from minray.serialization.values import FAILED, PICKLED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
+from minray.worker.call_limits import CallLimits
 from minray.worker.core import CoreWorker
 from minray.worker.generating import GENERATORS, Generating, first_values
+from minray.worker.interruption import Interruption, door
 from minray.worker.object_ref import make_borrowed
 from minray.worker.output import WorkerOutput
 from minray.worker.peer import Peer
@@ -71,6 +73,9 @@ class Executor:
         self._block_lock = threading.Lock()
         self._told_blocked: set[Peer] = set()
         self.on_idle: Callable[[], None] | None = None
+        self.refused: dict[tuple[Peer, int], bool] = {}  # cancelled, perhaps just beginning: see interruption
+        self.interruption = Interruption(self)
+        self.limits = CallLimits(self)
         self.stopping = False
         self.generating = Generating(self)
         self._looked_at: TaskContext | None = None
@@ -95,10 +100,11 @@ class Executor:
             self.ready.append(peer)
 
     def on_export(self, peer: Peer, message: Any) -> None:
-        """(EXPORT, number, name, blob, careful): unpickled when first called, so that its error is the task's."""
-        _, number, name, blob, careful = message
+        """(EXPORT, number, name, blob, careful, max_calls): unpickled when first called: its error is the task's."""
+        _, number, name, blob, careful, max_calls = message
         if number not in peer.functions:
-            peer.functions[number] = _Unread(blob, self.environment_error)
+            limited = self.limits.limiter(peer, max_calls) if max_calls else None
+            peer.functions[number] = _Unread(blob, self.environment_error, limited)
         peer.names[number] = name
         if careful:
             self.average_s[number] = math.inf  # and stays so: never known to be fast, never shares a frame
@@ -164,6 +170,7 @@ class Executor:
             else:
                 loop.await_turn()
 
+    @door
     def run_queue(self, peer: Peer) -> None:
         """Run the tasks of one caller that are here now, answer in batches."""
         take = peer.queue.popleft
@@ -184,6 +191,8 @@ class Executor:
             self.context = context = TaskContext(peer, number, function, actor)
             running.task = context
             try:
+                if self.refused:
+                    self.interruption.refuse(context)
                 if actor is None:
                     target = functions[function]
                     if type(target) is _Unread:
@@ -240,6 +249,7 @@ class Executor:
             form = self.core.form_for_reply(peer, form, refs)
         return state, form
 
+    @door
     def run_call(self, peer: Peer, target: Any, call: Any) -> tuple[int, Any]:
         """Run a task whose payload is a `Call`. Returns (state, form); never raises."""
         made: list[Any] = []
@@ -255,6 +265,7 @@ class Executor:
         self.settle_borrows(peer, made)
         return result
 
+    @door
     def results(self, peer: Peer, value: Any, returns: int | Yields) -> tuple[int, Any]:
         """What a call with `returns` values answers. Raises: ValueError on a wrong number."""
         if not isinstance(returns, int):
@@ -337,6 +348,11 @@ class Executor:
     # ---------------------------------------------------------------- failures
     def failure(self, context: TaskContext | None, error: BaseException) -> tuple[int, Any]:
         """The answer to a task that raised. Ends the process for `exit_actor()` and SystemExit."""
+        not_started = self.interruption.answer(context, error)
+        if not_started is not None:
+            return not_started
+        if context is not None and isinstance(error, KeyboardInterrupt):
+            error = self.interruption.error_of(context, "while it ran").with_traceback(error.__traceback__)
         name = context.name if context is not None else "task"
         if isinstance(error, (ActorExit, AsyncioActorExit)) or (
             isinstance(error, SystemExit) and self.actor is not None
@@ -457,17 +473,19 @@ class Executor:
 class _Unread:
     """An exported function not unpickled yet."""
 
-    __slots__ = ("blob", "error")
+    __slots__ = ("blob", "error", "limited")
 
-    def __init__(self, blob: bytes, error: BaseException | None) -> None:
+    def __init__(self, blob: bytes, error: BaseException | None, limited: Callable[[Any], Any] | None) -> None:
         self.blob = blob
         self.error = error
+        self.limited = limited  # counts its calls (`max_calls`)
 
     def read(self) -> Any:
         """Unpickle. What it raises becomes the task's exception."""
         if self.error is not None:
             raise self.error
-        return load_code(self.blob)
+        function = load_code(self.blob)
+        return function if self.limited is None else self.limited(function)
 
 
 def show_gpus(gpu_ids: tuple[int, ...]) -> None:

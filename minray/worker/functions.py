@@ -24,6 +24,7 @@ class FunctionRecord:
     returns: int | Yields = 1
     group: Any = None  # the TaskGroup of its resource shape
     seen: set[int] = field(default_factory=set)
+    max_calls: int = 0  # a worker ends after so many executions; 0: never for this
     careful: bool = False  # each answer leaves before the next task starts: see `Deaths._lease_lost`
 
     def __post_init__(self) -> None:

@@ -19,10 +19,11 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-_RUNTIME = (
+RUNTIME = (  # where an exception between two lines would leave half of something
     "minray.worker.",
     "minray.rpc.",
     "minray.object_store.",
@@ -37,6 +38,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.pending = False
         self.wake_fd = -1  # an eventfd that every blocking wait polls
+        self.raise_in_worker: Callable[[], None] | None = None  # see `minray.worker.interruption`
         self._before: Any = None
         self._main = threading.main_thread()
         self.main_ident: int = self._main.ident or 0
@@ -65,7 +67,7 @@ class Interrupts:
                 return  # it was raised between the nudge and its arrival
         walk = frame
         while walk is not None:
-            if walk.f_globals.get("__name__", "").startswith(_RUNTIME):
+            if walk.f_globals.get("__name__", "").startswith(RUNTIME):
                 self.pending = True
                 if self.wake_fd >= 0:
                     with contextlib.suppress(OSError):
@@ -84,7 +86,9 @@ class Interrupts:
 
         Raises: KeyboardInterrupt, or whatever the earlier handler does.
         """
-        if self.pending and threading.current_thread() is self._main:
+        if self.raise_in_worker is not None:
+            self.raise_in_worker()
+        elif self.pending and threading.current_thread() is self._main:
             self.pending = False
             self._deliver(signal.SIGINT, None)
 

@@ -18,7 +18,7 @@ from minray.base.errors import TaskUnschedulableError
 from minray.base.messages import DemandStuck, LeaseDemand, LeaseGranted, LeaseReturned
 from minray.worker.core_state import CoreState, Lease, TaskGroup
 from minray.worker.peer import Peer
-from minray.worker.wire import LEASED, TAKE_BACK
+from minray.worker.wire import LEASED, PARTED, TAKE_BACK
 
 IDLE_LEASE_S = 0.05
 ROTATE_S = 0.5
@@ -116,7 +116,7 @@ class Leasing(CoreState):
             lease.peer.lease = None
         if self.recorder is not None:
             self._note_lease(lease, False)
-        self.tell_node(LeaseReturned(lease.lease_id, broken))
+        self.tell_node(LeaseReturned(lease.lease_id, broken, lease.retired))
         group = lease.group
         if group.queue:
             group.wanted = 0
@@ -208,23 +208,45 @@ class Leasing(CoreState):
         _, numbers, blocked = message
         lease = peer.lease
         if type(lease) is not Lease:
+            if lease is not None:
+                self.refused_calls(lease, numbers)
             return
         lease.asked_back = False
-        tasks = [ref.task for number in numbers if (ref := self.table.get(number)) is not None and ref.task]
         with self.flush_lock:
+            refused = [number for number in numbers if number in self.cancelled] if self.cancelled else ()
+            tasks = [
+                ref.task
+                for number in numbers
+                if number not in refused and (ref := self.table.get(number)) is not None and ref.task
+            ]
             lease.blocked = lease.blocked or blocked
             before = lease.in_flight
             lease.in_flight = left = max(0, before - len(numbers))
             lease.estimate_us = lease.estimate_us * left / before if before else 0.0
             lease.returned.update(numbers)
             lease.group.queue.extendleft(reversed(tasks))
+        for number in refused:
+            self.end_cancelled(number)
         group = lease.group
         self.flush(group)
         if not blocked:
+            if lease.draining and not lease.in_flight:
+                self._give_back(lease)
             self._demand(group)
         elif group.queue:
             # Most waits are short: ask for another worker only if this one still waits in a while.
             self.loop.call_later(BLOCKED_PATIENCE_S, lambda: self._demand(group))
+
+    def on_leaving(self, peer: Peer, message: Any) -> None:
+        """(LEAVING,): what runs there now is the last (`max_calls`); the lease ends with it."""
+        lease = peer.lease
+        if type(lease) is Lease:
+            with self.flush_lock:
+                lease.draining = lease.retired = True
+            if not lease.in_flight:
+                self._give_back(lease)
+            self._demand(lease.group)
+        peer.channel.send((PARTED,))
 
     def on_unblocked(self, peer: Peer, message: Any) -> None:
         """(UNBLOCKED,): the worker's task runs on; it may get more."""

@@ -7,7 +7,8 @@ making the reference. Nothing is formatted: `base.events` records are built when
 log is bounded; a reader whose cursor has fallen out of it is told how many entries it missed.
 
     pending tasks   the owner's table: number, time, function
-    log             ... DISPATCH numbers ... DONE numbers, their submission times ... GET ... RECORD
+    log             ... DISPATCH numbers ... DONE numbers, their submission times ... GET ... RECORD ...
+                    ENDED one task without an answer
 
 A submission is reported once to each reader: its cursor remembers the next object number. What was
 submitted since is either pending now, or its DONE is in the page.
@@ -28,7 +29,7 @@ from minray.base import ids
 from minray.serialization.values import FAILED
 from minray.worker.state.habits import line_of
 
-DISPATCH, DONE, RECORD, GET = range(4)
+DISPATCH, DONE, RECORD, GET, ENDED = range(5)
 NO_ATTEMPTS: dict[int, int] = {}  # shared by the entries of tasks that were not tried before
 CHUNK = 8192
 NAMED_MAX = 50_000
@@ -102,7 +103,11 @@ class Recorder:
         for entry in entries:
             if entry[0] == DISPATCH and max(entry[2]) >= upto:
                 break
-            if entry[0] == DONE:
+            if entry[0] == ENDED:
+                if entry[2] >= upto:
+                    break
+                submitted[entry[2]] = (entry[3], entry[4], entry[5])
+            elif entry[0] == DONE:
                 if not entry[8]:
                     break  # being applied at this moment
                 times = zip(entry[1], entry[8][0], strict=True)
@@ -188,6 +193,8 @@ class Recorder:
                 found.append(self._got(entry))
             elif kind == DONE:
                 self._done(entry, found)
+            elif kind == ENDED:
+                self._ended(entry, since, submitted, found)
             else:
                 self._dispatched(entry, since, submitted, found)
         for number in sorted(submitted):  # not dispatched yet
@@ -242,14 +249,30 @@ class Recorder:
                     worker,
                     pid,
                     clock[index],
-                    "error" if failed else "ok",
+                    _outcome(errors.get(number, "")) if failed else "ok",
                     errors.get(number, "") if failed else "",
                     attempts.get(number, 0),
                 )
             )
 
+    def _ended(
+        self, entry: tuple[Any, ...], since: int, submitted: dict[int, Any], found: list[ev.Event]
+    ) -> None:
+        """It was cancelled or lost; perhaps it never left its owner."""
+        _, now, number, when, function, actor, outcome, error, attempt = entry
+        known = submitted.pop(number, None)
+        if known is not None and number >= since and when:
+            found.append(self._submission(number, when, function, actor))
+        name = self._names.get(number) or (self.function_name(function) if type(function) is int else function)
+        task = self._task(number)
+        found.append(ev.TaskFinished(now, task, name, "", 0, now, outcome, error, attempt))
+
     def _task(self, number: int) -> str:
         return ids.task_id_hex(self.owner, number)
+
+
+def _outcome(error: str) -> str:
+    return "cancelled" if error.startswith("TaskCancelledError") else "error"
 
 
 class ForeignEvents:

@@ -21,7 +21,7 @@ from minray.serialization.values import FAILED, PLAIN
 from minray.worker.core_state import CoreState, Lease
 from minray.worker.object_ref import ObjectRef
 from minray.worker.peer import Peer
-from minray.worker.recorder import DONE, NO_ATTEMPTS
+from minray.worker.recorder import DONE, ENDED, NO_ATTEMPTS
 from minray.worker.state.habits import TINY_US
 
 MULTI = 5  # the state of a reply that carries several return values: value = [(state, value), ...]
@@ -36,6 +36,8 @@ class Replies(CoreState):
     # ---------------------------------------------------------------- replies
     def on_reply(self, peer: Peer, message: Any) -> None:
         """(REPLY, numbers, states, values, times)."""
+        if self.revoked:
+            message = self.revoke_answers(peer, message)
         _, numbers, states, values, times = message
         pop = self.table.pop
         count = len(numbers)
@@ -148,28 +150,13 @@ class Replies(CoreState):
                 for part in parts:
                     self.unpin(part)
 
-    def fail_task(self, number: int, error: BaseException) -> None:
+    def fail_task(self, number: int, error: BaseException, outcome: str = "lost") -> None:
         """Task `number` will never have a value: `get` raises `error`."""
-        self.errors[number] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        if self.recorder is not None:
-            name = ""
-            ref = self.table.get(number)
-            if ref is not None and ref.task is not None:
-                record = self.functions.get(ref.task[1]) if type(ref.task[1]) is int else None
-                name = record.name if record is not None else str(ref.task[1])
-            self.recorder.record(
-                ev.TaskFinished(
-                    _perf(),
-                    ids.task_id_hex(self.worker_id, number),
-                    name,
-                    "",
-                    0,
-                    _perf(),
-                    "lost",
-                    self.errors[number],
-                    self.attempts.get(number, 0),
-                )
-            )
+        self.errors[number] = text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        ref = self.table.get(number)
+        if self.recorder is not None and ref is not None and ref.task is not None:
+            attempt = self.attempts.get(number, 0)
+            self.recorder.log.append((ENDED, _perf(), number, ref.t, ref.task[1], ref.v, outcome, text, attempt))
         self.complete(number, FAILED, dump_error(error))
 
     def _progress(self, target: Any, peer: Peer, count: int, function: Any, times: bytes) -> None:
@@ -218,12 +205,15 @@ class Replies(CoreState):
         cause = getattr(error, "cause", None) or error
         if rules is not True and not isinstance(cause, tuple(rules)):
             return False
-        self._count_retry(ref.n, record.name if record is not None else str(task[1]), repr(cause))
-        task = self.replayed(task)
-        if record is not None:
-            record.group.queue.append(task)
-        else:
-            peer.lease.requeue([task])
+        with self.flush_lock:
+            if ref.n in self.cancelled:
+                return False
+            self._count_retry(ref.n, record.name if record is not None else str(task[1]), repr(cause))
+            task = self.replayed(task)
+            if record is not None:
+                record.group.queue.append(task)
+            else:
+                peer.lease.requeue([task])
         return True
 
     def _count_retry(self, number: int, name: str, reason: str) -> None:

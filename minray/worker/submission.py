@@ -13,6 +13,7 @@ unknown function counts as a full window, so the tasks behind it stay here, free
 
 from __future__ import annotations
 
+import functools
 import pickle
 import time
 from array import array
@@ -27,6 +28,7 @@ from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_ref
 from minray.worker.peer import Peer
 from minray.worker.recorder import CHUNK, DISPATCH, NO_ATTEMPTS
+from minray.worker.task_context import current_task
 from minray.worker.wire import EXPORT, TASKS, Call, Slot, Yields
 
 BATCH = 128
@@ -89,8 +91,8 @@ class Submission(CoreState):
         self.table[number] = ref
         if recorder is not None:
             ref.t = now
-            if self.executor is not None:
-                self.note_parent(number)
+        if self.executor is not None:
+            self.note_parent(number)
         queue = group.queue
         queue.append(task)
         if now - group.last_flush_s > CORK_S or len(queue) >= BATCH:
@@ -147,14 +149,14 @@ class Submission(CoreState):
         elif returns > 1:
             others = [make_ref(self.worker_id, next(self.numbers)) for _ in range(returns - 1)]
             self.multi[number] = self.handing_out[number] = others
+        if actor is not None:
+            ref.v = actor.named
         if self.recorder is not None:
             ref.t = now
-            if actor is not None:
-                ref.v = actor.named
             if dependencies:
                 self.recorder.takes(number, tuple(dependency.hex() for dependency in dependencies[:16]))
-            if self.executor is not None:
-                self.note_parent(number)
+        if self.executor is not None:
+            self.note_parent(number)
 
     def returned_refs(self, ref: ObjectRef[Any], returns: int | Yields) -> Any:
         """What `.remote()` hands out for a task with `returns` values."""
@@ -228,6 +230,7 @@ class Submission(CoreState):
             ready()
             return
         left = set(range(len(missing)))
+        self.unready[ref.n] = watched = []
 
         def one(index: int) -> None:
             with self.waiter_lock:
@@ -236,10 +239,13 @@ class Submission(CoreState):
                 left.discard(index)
                 if left:
                     return
-            ready()
+            if self.unready.pop(ref.n, None) is not None:  # else it was cancelled
+                ready()
 
         for index, dependency in enumerate(missing):
-            self.on_ready(dependency, lambda index=index: one(index))  # type: ignore[misc]
+            callback = functools.partial(one, index)
+            watched.append((dependency, callback))
+            self.on_ready(dependency, callback)
             if isinstance(dependency, BorrowedRef):
                 self.fetch(dependency)
 
@@ -399,15 +405,22 @@ class Submission(CoreState):
     def note_parent(self, number: int) -> None:
         """In a worker: which task submits?"""
         context = self.executor.context
-        if context is not self._parent:
+        if context is None and (own := current_task()) is not None:  # a concurrent actor's call
+            context = self.child_of[number] = own
+            if not len(self.child_of) % 1024:
+                self.forget_children()
+        elif context is not self._parent:
             self._parent = context
-            assert self.recorder is not None
-            self.recorder.parent_is(number, context.task_id if context is not None else "")
+            self._first_child = number
+            if self.recorder is not None:
+                self.recorder.parent_is(number, context.task_id if context is not None else "")
+        if self.untold and context in self.untold:
+            interrupts.pending = True  # the end of this submission looks after it
 
     def _export(self, peer: Peer, function: int) -> None:
         record = self.functions[function]
         peer.exported.add(function)
-        peer.channel.send((EXPORT, function, record.name, record.blob, record.careful))
+        peer.channel.send((EXPORT, function, record.name, record.blob, record.careful, record.max_calls))
 
     def _demand(self, group: TaskGroup) -> None:
         """Tell the node how many more workers of this shape we could use now (absolute)."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 TASKS = 0  # (TASKS, [(number, function id | method name, payload), ...])
 REPLY = 1  # (REPLY, numbers, states | None (all plain), values, times: 2k doubles t0*, t1*)
-EXPORT = 2  # (EXPORT, function id, name, blob, careful: answer before the next task starts)
+EXPORT = 2  # (EXPORT, function id, name, blob, careful: answer before the next task starts, max_calls)
 LEASED = 3  # (LEASED, lease id, gpu ids, shape, prepared runtime_env | None): its tasks run under that lease
 TAKE_BACK = 4  # (TAKE_BACK, how many unstarted tasks to return)
 RETURNED = 5  # (RETURNED, [numbers], blocked): not started, yours again; blocked: send no more
@@ -30,6 +30,9 @@ BORROWED = 11  # (BORROWED, token): counted
 UNBORROW = 12  # (UNBORROW, [numbers]): one handle on each is gone
 FREE = 13  # (FREE, [payload offsets]): blocks that you allocated and I owned
 RELEASE = 14  # (RELEASE, token): the references in your reply are counted elsewhere now
+CANCEL = 15  # (CANCEL, number, force, recursive, yours): stop it; yours: you own the task, else you run it for me
+LEAVING = 16  # (LEAVING,): my `max_calls` are used up: this lease's last call runs, send no more
+PARTED = 17  # (PARTED,): nothing more comes from me
 ITEMS = 18  # (ITEMS, task number, index of the first, states | None (all plain), forms, window)
 CREDIT = 19  # (CREDIT, task number, how many items were taken so far | -1: send no more)
 

@@ -32,7 +32,7 @@ LONG_MODULES: dict[str, str] = {
 PUBLIC_API = frozenset(
     """
     ActorClass ActorHandle ActorID DynamicObjectRefGenerator JobID NodeID ObjectRef ObjectRefGenerator TaskID WorkerID
-    actor available_resources
+    actor available_resources cancel
     cluster_resources exceptions get get_actor get_gpu_ids get_runtime_context init is_initialized kill
     load_run method nodes put record remote show shutdown timeline util wait
     """.split()

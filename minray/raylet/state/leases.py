@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from minray.base.messages import CapacityWanted, LeaseGranted, Shape
+from minray.base.messages import CapacityWanted, LeaseGranted, LeaseReturned, Shape
 from minray.base.resources import GpuSet, ResourceSet, environment_of
 from minray.raylet.state import stuck
 from minray.raylet.state.commands import (
@@ -118,17 +118,19 @@ class LeaseTable:
         if client_id in self.clients:
             self.demand.set_tasks(client_id, shape, wanted, now_s)
 
-    def lease_returned(self, client_id: bytes, lease_id: int, broken: bool, now_s: float) -> None:
-        """LeaseReturned. An unknown lease is one whose worker died at the same time."""
-        lease = self.leases.get(lease_id)
+    def lease_returned(self, client_id: bytes, returned: LeaseReturned, now_s: float) -> None:
+        """An unknown lease is one whose worker died at the same time."""
+        lease = self.leases.get(returned.lease_id)
         if lease is None or lease.client_id != client_id or lease.placement is not None:
             return
         worker = self.pool.workers[lease.worker_id]
-        if broken:
+        if returned.broken:
             self._kill(lease.worker_id, "its owner gave it up", now_s)
         elif worker.state == "leased":
             self._end(lease, worker)
             self.pool.release(worker, now_s)
+            if returned.retired:
+                self.pool.doom(worker, now_s)
 
     # --------------------------------------------------------------------------- events: actors
     def placement_wanted(self, client_id: bytes, shape: Shape, placement: Placement, now_s: float) -> None:

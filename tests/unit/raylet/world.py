@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from minray.base.messages import CapacityWanted, DemandStuck, LeaseGranted, Shape
+from minray.base.messages import CapacityWanted, DemandStuck, LeaseGranted, LeaseReturned, Shape
 from minray.base.resources import shape_of
 from minray.raylet.state.commands import (
     ActorPlaced,
@@ -110,8 +110,8 @@ class World:
         self.table.placement_wanted(client, placement, Placement(actor_id, "Counter", held), self.now_s)
         self.settle()
 
-    def give(self, client: bytes, lease_id: int, broken: bool = False) -> None:
-        self.table.lease_returned(client, lease_id, broken, self.now_s)
+    def give(self, client: bytes, lease_id: int, broken: bool = False, retired: bool = False) -> None:
+        self.table.lease_returned(client, LeaseReturned(lease_id, broken, retired), self.now_s)
         self.settle()
 
     def die(self, worker_id: bytes, story: str = "it crashed") -> None:
