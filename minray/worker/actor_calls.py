@@ -200,10 +200,8 @@ class ActorCalls:
             again: list[Any] = []
             failed: list[Any] = []
             for task in lost:
-                limit = core.call_rules.limit(task[0], self)
-                if task[0] in core.cancelled:
-                    failed.append(task)
-                elif not for_ever and (limit < 0 or core.attempts.get(task[0], 0) < limit):
+                limit = 0 if task[0] in core.cancelled else core.call_rules.limit(task[0], self)
+                if not for_ever and (limit < 0 or core.attempts.get(task[0], 0) < limit):
                     again.append(core.replayed(task))
                 else:
                     failed.append(task)
@@ -215,10 +213,7 @@ class ActorCalls:
         for task in again:
             core.count_retry(task[0], f"{self.class_name}.{task[1]}", self.cause)
         for task in failed:
-            if task[0] in core.cancelled:
-                core.end_cancelled(task[0])
-                continue
-            core.fail_task(task[0], self.end_error() if for_ever else self._unavailable())
+            core.end_lost(task[0], self.end_error() if for_ever else self._unavailable())
         for entry in waiting:
             core.fail_task(entry[1] if type(entry) is list else entry[0], self.end_error())
         if for_ever:

@@ -185,6 +185,8 @@ class ActorHost:
         """Run one call in this thread. Returns (state, form). Raises: ActorLeaves."""
         executor = self.executor
         try:
+            if executor.refused:
+                executor.interruption.refuse(context)
             target = self.method(name)
             if type(payload) is tuple:
                 return executor.seal_result(peer, target(*payload))

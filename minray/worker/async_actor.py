@@ -102,6 +102,27 @@ class LoopGroup:
         self.loop.call_soon(self.start)
         self.loop.run_forever()
 
+    def take_back(self, peer: Peer, number: int) -> bool:
+        """A waiting call is cancelled. Returns whether it did wait."""
+        for entry in list(self.backlog):
+            if entry[1][0] == number and entry[0] is peer:
+                try:
+                    self.backlog.remove(entry)
+                except ValueError:
+                    return False  # it begins now
+                return True
+        return False
+
+    def stop(self, peer: Peer, number: int) -> None:
+        """A call that may be under way is cancelled (the loop's own thread)."""
+        task = self.under_way.get((peer, number))
+        if task is None:
+            return  # it is done
+        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            self.executor.interruption.expect(peer, number)  # it must begin to be answered
+        else:
+            task.cancel()
+
     async def _run(self, peer: Peer, task: Any) -> None:
         number, name, payload = task
         host, executor = self.service.host, self.executor
@@ -111,6 +132,8 @@ class LoopGroup:
         returns: Any = 1
         t0 = _perf()
         try:
+            if executor.refused:
+                executor.interruption.refuse(context)
             target = host.method(name)
             if self._dirty and not inspect.iscoroutinefunction(target):
                 self._flush()  # it may block: finished neighbours do not wait for it
@@ -137,7 +160,11 @@ class LoopGroup:
                 state, form = await executor.generating.answer_async(peer, value, returns)
             else:
                 state, form = executor.results(peer, value, returns)
-        except BaseException as error:
+        except BaseException as raised:
+            error = raised
+            if isinstance(raised, asyncio.CancelledError):
+                error = executor.interruption.error_of(context, "while it ran")
+                error.__traceback__ = raised.__traceback__
             try:
                 state, form = executor.failure(context, error)
             except ActorLeaves as leaves:
@@ -223,6 +250,19 @@ class AsyncService:
         if self._open:
             for group in woken:
                 group.wake()
+
+    def take_back(self, peer: Peer, number: int) -> bool:
+        """A waiting call is cancelled. Returns whether it did wait. Any thread."""
+        return any(group.take_back(peer, number) for group in self.groups.values())
+
+    def stop(self, peer: Peer, number: int, recursive: bool) -> None:
+        """A call that may be under way is cancelled, with what it has submitted. Any thread."""
+        for group in self.groups.values():
+            if (peer, number) in group.under_way:
+                if recursive:
+                    context = TaskContext(peer, number, "", self.host)
+                    group.loop.call_soon_threadsafe(self.host.core.cancel_children, context, False)
+                group.loop.call_soon_threadsafe(group.stop, peer, number)
 
     def wake(self) -> None:
         """Look again (the last handle is gone). Any thread."""

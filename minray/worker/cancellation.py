@@ -30,7 +30,7 @@ from minray.worker.wire import CANCEL
 
 LOOK_AGAIN_S = 0.005
 FORCE_PATIENCE_S = 1.0
-"""How long a worker may take to end itself before its node is asked to kill it (native code holds the GIL)."""
+"""How long a worker may take to end itself before its node kills it (native code holds the GIL)."""
 MARKS_MAX = 10_000
 
 
@@ -187,6 +187,13 @@ class Cancellation(CoreState):
             how = "by force: its worker process was killed"
         self.fail_task(number, self.cancel_error(ref, how), "cancelled")
 
+    def end_lost(self, number: int, error: BaseException) -> None:
+        """A call of ours was lost with its actor: `error`, unless it was cancelled before."""
+        if number in self.cancelled:
+            self.end_cancelled(number, "while it ran")
+        else:
+            self.fail_task(number, error)
+
     def cancel_error(self, ref: ObjectRef[Any], how: str) -> TaskCancelledError:
         """What `get` raises for the task of `ref`."""
         function = ref.task[1]
@@ -220,7 +227,7 @@ class Cancellation(CoreState):
             ref = self.table.get(number)
             if ref is None or ref.task is None or state == FAILED:
                 continue
-            # What nobody wants is accepted and dropped all the same: its block and its references are counted.
+            # What nobody wants is accepted and dropped all the same: its block and references are counted.
             for part_state, part in values[index] if state == MULTI else [(state, values[index])]:
                 self.accept_form(peer, part_state, part, ref)
             states[index] = FAILED
@@ -236,7 +243,11 @@ class Cancellation(CoreState):
             if task is None:
                 continue
             parent = self.child_of.get(number)
-            if parent is context or (parent is None and first is not None and number >= first):
+            if parent is None:
+                mine = first is not None and number >= first
+            else:
+                mine = parent.number == context.number and parent.peer is context.peer
+            if mine:
                 self.withdraw(number, force and type(task[1]) is int, True)
 
     def forget_children(self) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 STRIKE_AGAIN_S = 0.01
 WATCH_S = 0.2
+FORGET_S = 5.0
 TOLD_MAX = 4096
 LAST_WORDS_S = 1.0
 _perf = time.perf_counter
@@ -82,7 +83,11 @@ class Interruption:
         """The owner `peer` wants its task `number` stopped (called by whoever reads)."""
         executor = self.executor
         if executor.actor is not None and executor.actor.concurrent:
-            executor.actor.cancel(peer, number, recursive)
+            service = executor.actor.service
+            if service.take_back(peer, number):
+                peer.channel.send((RETURNED, [number], False))
+            else:
+                service.stop(peer, number, recursive)
             return
         for task in list(peer.queue):
             if task[0] == number:
@@ -101,6 +106,16 @@ class Interruption:
         context = executor.context
         if context is not None and context.number == number and context.peer is peer:
             self.stop(context, force, recursive)
+
+    def expect(self, peer: Peer, number: int) -> None:
+        """A call of a concurrent actor is cancelled that is done, or about to begin in another thread."""
+        refused = self.executor.refused
+        refused[peer, number] = True
+
+        def forget() -> None:
+            refused.pop((peer, number), None)
+
+        self.core.loop.call_later(FORGET_S, forget)
 
     def _runs(self, peer: Peer, number: int) -> bool:
         context = self.executor.context
@@ -122,7 +137,8 @@ class Interruption:
             self.core.untold.add(context)
             self.core.cancel_children(context, force)
         if self.executor.actor is not None:
-            self._watch(context)
+            if self.executor.context is context:
+                self._watch(context)
             return
         if force:
             self._end_process(context)

@@ -45,6 +45,7 @@ class ThreadedService:
         }
         self._lock = threading.Lock()  # of the count below and of the queues while the actor leaves
         self._unanswered = 0  # calls here: waiting or running
+        self._running: dict[tuple[Peer, int], TaskContext] = {}
         self._closed = False
 
     def accept(self, peer: Peer, batch: list[Any]) -> None:
@@ -83,13 +84,36 @@ class ThreadedService:
                 self._unanswered -= len(group.waiting)
                 group.waiting.clear()
 
+    def take_back(self, peer: Peer, number: int) -> bool:
+        """A waiting call is cancelled. Returns whether it did wait."""
+        for group in self._groups.values():
+            for entry in list(group.waiting):
+                if entry[1][0] == number and entry[0] is peer:
+                    with self._lock:
+                        try:
+                            group.waiting.remove(entry)
+                        except ValueError:
+                            return False  # a thread was faster
+                        self._unanswered -= 1
+                    return True
+        return False
+
+    def stop(self, peer: Peer, number: int, recursive: bool) -> None:
+        """A call that does not wait is cancelled: if it runs it is told, and what it submitted is cancelled."""
+        interruption = self.executor.interruption
+        interruption.expect(peer, number)  # a thread may have taken it and not begun
+        context = self._running.get((peer, number))
+        if context is not None:
+            self.executor.refused.pop((peer, number), None)
+            interruption.stop(context, False, recursive)
+
     def _next(self, group: _Group) -> None:
         try:
             peer, task = group.waiting.popleft()
         except IndexError:
             return  # it was taken away
         number, name, payload = task
-        running.task = context = TaskContext(peer, number, name, self.host)
+        running.task = context = self._running[peer, number] = TaskContext(peer, number, name, self.host)
         began = _perf()
         try:
             state, form = self.host.run_payload(peer, name, payload, context)
@@ -99,6 +123,8 @@ class ThreadedService:
             self.host.leave(str(leaves))
         finally:
             running.task = None
+            del self._running[peer, number]
+            self.host.core.untold.discard(context)
             with self._lock:
                 self._unanswered -= 1
                 last = self._closed and not self._unanswered
