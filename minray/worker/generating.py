@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from minray.base.errors import StreamingGeneratorReplayInconsistentError
 from minray.serialization.values import PENDING, PICKLED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
+from minray.worker.interruption import door
 from minray.worker.interrupts import interrupts
 from minray.worker.peer import Peer
 from minray.worker.replies import GENERATED, MULTI
@@ -169,6 +170,7 @@ class Generating:
             one.wake()
 
     # ---------------------------------------------------------------- running
+    @door
     def run(self, peer: Peer, value: Any, rules: Yields) -> tuple[int, Any]:
         """Run a generator to its end, in this thread. Returns the reply; raises what it raises."""
         if inspect.isasyncgen(value):
@@ -371,6 +373,7 @@ async def _taking_turns(items: Iterator[Any]) -> AsyncIterator[Any]:
         await asyncio.sleep(0)
 
 
+@door
 def as_plain(items: Any) -> Iterator[Any]:
     """An async generator where no event loop runs: it gets one of its own."""
     import asyncio
@@ -389,6 +392,7 @@ def as_plain(items: Any) -> Iterator[Any]:
 
 
 # -------------------------------------------------------------------- generators with a fixed number of values
+@door
 def first_values(executor: Executor, peer: Peer, items: Any, returns: int) -> tuple[int, Any]:
     """A generator as a task with `returns` values: what it yields first. As in Ray, a failure midway is
     the value of the places not filled yet, and more items than places are dropped with a word in the log."""

@@ -268,10 +268,11 @@ def _in_user_code(frame: FrameType | None) -> bool:
 
 
 def _will_be_whole(frame: FrameType | None) -> bool:
-    """Whether below the runtime's frames on top there is user code that a door has called."""
+    """Whether below the runtime's frames on top there is user code that a door has called, or the door itself
+    (a generator that waits for its consumer)."""
     walk = frame
     while walk is not None and walk.f_code not in doors:
         if not walk.f_globals.get("__name__", "").startswith(RUNTIME):
             return _in_user_code(walk)
         walk = walk.f_back
-    return False
+    return walk is not None

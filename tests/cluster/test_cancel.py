@@ -735,3 +735,64 @@ def test_a_worker_that_gets_ctrl_c_by_hand_interrupts_what_it_runs(cluster: Any,
     os.kill(pid, signal.SIGINT)  # it runs nothing now
     assert ray.get([_one(ray).remote() for _ in range(20)], timeout=60) == [1] * 20
     assert not _gone(pid)
+
+
+# ---------------------------------------------------------------------------------------- generators
+@pytest.mark.parametrize("options", [{}, {"_generator_backpressure_num_objects": 2}], ids=["busy", "waits"])
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_streaming_task_is_stopped_and_says_so_after_its_items(
+    cluster: Any, options: dict[str, Any], kind: str
+) -> None:
+    ray = cluster
+
+    @ray.remote(num_cpus=1, **options)
+    def plain() -> Any:
+        number = 0
+        while True:
+            yield number
+            time.sleep(0.005)
+            number += 1
+
+    @ray.remote(num_cpus=1, **options)
+    async def coroutine() -> Any:
+        number = 0
+        while True:
+            yield number
+            await asyncio.sleep(0.005)
+            number += 1
+
+    items = (plain if kind == "plain" else coroutine).remote()
+    assert [ray.get(next(items)) for _ in range(3)] == [0, 1, 2]
+    time.sleep(0.1)  # with backpressure it stands now
+    ray.cancel(items)
+    with pytest.raises(TaskCancelledError):
+        for number, ref in enumerate(items, 3):
+            assert ray.get(ref, timeout=60) == number
+    with pytest.raises(StopIteration):
+        next(items)
+    _until(lambda: ray.available_resources().get("CPU") == 2.0)
+
+
+def test_a_streaming_call_of_an_async_actor_is_stopped(cluster: Any) -> None:
+    ray = cluster
+
+    @ray.remote
+    class Source:
+        async def numbers(self) -> Any:
+            number = 0
+            while True:
+                yield number
+                await asyncio.sleep(0.005)
+                number += 1
+
+        async def ping(self) -> str:
+            return "pong"
+
+    actor = Source.remote()
+    items = actor.numbers.options(num_returns="streaming").remote()
+    assert ray.get(next(items)) == 0
+    ray.cancel(items)
+    with pytest.raises(TaskCancelledError):
+        for ref in items:
+            ray.get(ref, timeout=60)
+    assert ray.get(actor.ping.remote(), timeout=60) == "pong"
