@@ -387,6 +387,10 @@ def as_plain(items: Any) -> Iterator[Any]:
                 return
             yield item
     finally:
+        if interrupted := asyncio.all_tasks(loop):  # the item that was being made
+            for task in interrupted:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*interrupted, return_exceptions=True))
         loop.run_until_complete(items.aclose())
         loop.close()
 
