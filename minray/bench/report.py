@@ -33,6 +33,7 @@ GOALS = {
     "actor_async": Goal("60 ×", 60),
     "actor_nn": Goal("60 ×", 60),
     "async_actor": Goal("20 ×", 20),
+    "stream_items": Goal("20 ×", 20),
     "get_small": Goal("60 ×", 60),
     "put_small": Goal("100 ×", 100),
     "put_large": Goal("1 ×", 1),

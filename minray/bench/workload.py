@@ -56,6 +56,8 @@ LINES = (
     Line("actor_1n", "actor calls 1:n async", "/s"),
     Line("actor_nn", "actor calls n:n async", "/s"),
     Line("async_actor", "async-actor calls 1:1 async", "/s"),
+    Line("stream_items", "items of a generator task, one by one", "/s"),
+    Line("stream_actor", "items of an async actor's generator", "/s"),
     Line("get_small", "get small", "/s"),
     Line("put_small", "put small", "/s"),
     Line("put_large", "put 100 MB, warm", "GB/s"),
@@ -255,6 +257,7 @@ def measure_ray_like(name: str, watch: Stopwatch, num_cpus: int, idle_s: float) 
     watch.attempt("pending_bytes", lambda: _pending_bytes(ray, num_cpus))
     _measure_tasks(ray, watch, small_value)
     _measure_actors(ray, watch)
+    _measure_generators(ray, watch)
     _measure_objects(ray, watch, small_value, num_cpus)
     _measure_graphs(ray, watch, small_value)
     watch.attempt("actors_created", lambda: _actors_created(ray))
@@ -323,6 +326,31 @@ def _measure_tasks(ray: Any, watch: Stopwatch, small_value: Any) -> None:
         return watch.rate(lambda: run(n), n * len(clients))
 
     watch.attempt("tasks_multi", multi)
+
+
+def _measure_generators(ray: Any, watch: Stopwatch) -> None:
+    @ray.remote(num_cpus=0)
+    def count(n: int) -> Any:
+        for item in range(n):  # noqa: UP028  (Ray sends into the generator: `yield from` fails)
+            yield item
+
+    @ray.remote(num_cpus=0)
+    class Source:
+        async def count(self, n: int) -> Any:
+            for item in range(n):
+                yield item
+
+    def rate(generator: Any) -> float:
+        def run(n: int) -> None:
+            for ref in generator.remote(n):
+                ray.get(ref)
+
+        run(10)
+        n = _adapted(run, 500, 20_000)
+        return watch.rate(lambda: run(n), n)
+
+    watch.attempt("stream_items", lambda: rate(count))
+    watch.attempt("stream_actor", lambda: rate(create(Source).count))
 
 
 def _measure_actors(ray: Any, watch: Stopwatch) -> None:
