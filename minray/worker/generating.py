@@ -148,8 +148,7 @@ class Generating:
         if one is None:
             return
         if taken < 0:
-            one.unwanted = True
-            one.out.clear()
+            one.unwanted = True  # what is in hand still leaves: its blocks are the owner's to free
         else:
             one.credit = taken
         if self.shared is None:
@@ -162,7 +161,6 @@ class Generating:
         for (caller, _), one in list(self.running.items()):
             if caller is peer:
                 one.orphaned = True
-                one.out.clear()
         self._wake_all()
 
     def _wake_all(self) -> None:
@@ -288,8 +286,6 @@ class Generating:
                 f"The generator was run again after a failure and yielded {one.made} items; before, it had yielded "
                 f"at least {one.skip}. A generator that may be retried must yield the same items each time."
             )
-        if one.orphaned or one.unwanted:
-            return GENERATED, (one.sent, None, ())
         if any(state == STORED for state, _ in one.out):
             self.flush(one)  # in a frame that is applied even when the owner has given the task up
         with one.lock:
@@ -321,6 +317,10 @@ class Generating:
         window = 1 if one.shared is not None else one.window
         if not one.peer.gone:
             one.peer.channel.send((ITEMS, one.number, first, states, forms, window))
+            return
+        for state, form in zip(states or (), forms, strict=False):
+            if state == STORED and form[2] is not None:
+                self.executor.core.store.arena.free(form[2][0])  # who would free it is dead
 
     def _look(self, one: Producing) -> None:
         one.armed = False
@@ -349,10 +349,7 @@ def _taken(one: Producing) -> tuple[Any, tuple[Any, ...]]:
     """(states | None when all are plain, forms) of what is in `out`, which is empty then."""
     one.size = 0
     take = one.out.popleft
-    try:
-        items = [take() for _ in range(len(one.out))]
-    except IndexError:
-        items = []  # nobody wants them any more
+    items = [take() for _ in range(len(one.out))]
     if not items:
         return None, ()
     states, forms = zip(*items, strict=True)
