@@ -191,10 +191,13 @@ class Generators(CoreState):
         return ref
 
     def take_item(self, stream: Stream) -> ObjectRef[Any] | None:
-        """The next item; None when there is none (now). Raises: StopIteration when there will be none."""
+        """The next item; None when there is none (now). Raises: StopIteration when there will be none,
+        RaySystemError after `shutdown()`."""
         try:
             state, value = stream.queue.popleft()
         except IndexError:
+            if self.closed and (stream.failed or not stream.ended):
+                raise RaySystemError("the cluster of this generator was shut down") from None
             if not stream.ended:
                 return None
             if stream.failed:
@@ -208,8 +211,6 @@ class Generators(CoreState):
 
     def await_item(self, stream: Stream, timeout_s: float | None) -> None:
         """Sleep until there is something to take. Raises: GetTimeoutError, KeyboardInterrupt."""
-        if self.closed:
-            raise RaySystemError("the cluster of this generator was shut down")
         self._get_pending((stream,), timeout_s)  # a stream looks like a reference
 
     def _credit(self, stream: Stream) -> None:
@@ -236,8 +237,6 @@ class Generators(CoreState):
             with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody awaits any more
                 running.call_soon_threadsafe(settle)
 
-        if self.closed:
-            raise RaySystemError("the cluster of this generator was shut down")
         self._watch(stream, arrived)
         return future
 

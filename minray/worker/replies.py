@@ -95,13 +95,16 @@ class Replies(CoreState):
             self._progress(target, peer, count, function, times)
 
     def _apply(self, peer: Peer, number: int, ref: ObjectRef[Any], state: int, value: Any) -> None:
-        if state == FAILED:
+        if state == FAILED or (state == MULTI and value[-1][0] == FAILED):  # MULTI: a generator, midway
+            error = value if state == FAILED else value[-1][1]
             task = ref.task
             record = self.functions.get(task[1]) if type(task[1]) is int else None
             rules = record.retry_exceptions if record is not None else self.call_rules.exceptions(number)
-            if rules and self._retry_failed(peer, ref, task, value, rules, record):
+            if rules and self._retry_failed(peer, ref, task, error, rules, record):
+                for one_state, one in value if state == MULTI else ():
+                    self.accept_form(peer, one_state, one, ref)  # ours now, and gone at once
                 return
-            self.errors[number] = _one_line(value)
+            self.errors[number] = _one_line(error)
             if len(self.errors) > 10_000:
                 self.errors.clear()
         if self.streams and number in self.streams:
