@@ -42,12 +42,26 @@ _HOMES = {
     "WorkerID": "minray.base.ids",
     "TaskID": "minray.base.ids",
     "JobID": "minray.base.ids",
+    "UniqueID": "minray.base.ids",
+    "FunctionID": "minray.base.ids",
+    "ActorClassID": "minray.base.ids",
+    "PlacementGroupID": "minray.base.ids",
+    "ClusterID": "minray.base.ids",
+    "ObjectID": "minray.worker.object_ref",
+    "LoggingConfig": "minray.worker.log_records",
+    "Language": "minray.cross_language",
+    "java_function": "minray.cross_language",
+    "java_actor_class": "minray.cross_language",
+    "cpp_function": "minray.cross_language",
 }
 _ELSEWHERE = ("cloudpickle",)  # Ray offers it under its own name
-_MODULES = ("actor", "dag", "exceptions", "runtime_env", "util", "testing", "widgets", "as_ray", "grading")
+_MODULES = tuple(
+    "actor cross_language dag exceptions experimental job_config remote_function runtime_context runtime_env types "
+    "util testing widgets as_ray grading".split()
+)
+SCRIPT_MODE, WORKER_MODE = 0, 1  # what some libraries compare a process's mode with
 _NOT_YET = frozenset(
-    "autoscaler cluster_utils dashboard data job_submission rllib serve "
-    "train tune".split()
+    "autoscaler cluster_utils dashboard data job_submission rllib serve train tune".split()
 )
 
 __all__ = [  # spelled out, not computed: type checkers and readers do not run code

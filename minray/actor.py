@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
-from minray.api.actor_class import ActorClass, ActorHandle, ActorMethod, exit_actor, method
+from minray.api.actor_class import (
+    ActorClass,
+    ActorClassInheritanceException,
+    ActorHandle,
+    ActorMethod,
+    exit_actor,
+    method,
+)
 
-__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "method"]
+DEFAULT_MAX_CONCURRENCY_ASYNC = 1000
+
+__all__ = [
+    "DEFAULT_MAX_CONCURRENCY_ASYNC",
+    "ActorClass",
+    "ActorClassInheritanceException",
+    "ActorHandle",
+    "ActorMethod",
+    "exit_actor",
+    "method",
+]

@@ -47,7 +47,12 @@ from minray.base.errors import (
     WorkerCrashedError,
 )
 
+RAY_EXCEPTION_TYPES = [
+    kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, Exception)
+]
+
 __all__ = [
+    "RAY_EXCEPTION_TYPES",
     "ActorAlreadyExistsError",
     "ActorDiedError",
     "ActorHandleNotFoundError",

@@ -184,6 +184,10 @@ class ActorHandle:
 _NO_INFO = HandleInfo("", {})
 
 
+class ActorClassInheritanceException(TypeError):
+    """A class was derived from a remote one."""
+
+
 class ActorClass:
     """A class whose instances live in workers. Made by `@remote`."""
 
@@ -211,7 +215,7 @@ class ActorClass:
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         """`class B(A)` where A is a remote class: Ray refuses it, so do we, with the way out."""
-        raise TypeError(
+        raise ActorClassInheritanceException(
             f"Attempted to define a subclass of the actor class {self._cls.__name__}. Inheriting from actor classes "
             f"is not supported. Inherit from the plain class and make both remote: "
             f"`Remote{self._cls.__name__} = remote({self._cls.__name__})`."

@@ -1,11 +1,13 @@
 """How do workers' lines look in the driver's terminal or cell?
 
 As in Ray: `(f pid=123) text`, in the order in which each worker wrote them. The same line from several
-workers is printed once; the others are counted and reported after a second.
+workers is printed once; the others are counted and reported after a second. A line that begins with
+`PROGRESS_MARK` is the state of a bar (`minray.experimental.tqdm_ray`): it is drawn, not printed.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -14,6 +16,8 @@ from typing import Any
 from minray.base.messages import LogLines
 
 REPEAT_WINDOW_S = 1.0
+PROGRESS_MARK = "__minray_progress__:"
+BAR_WIDTH = 30
 
 
 class DriverOutput:
@@ -35,8 +39,16 @@ class DriverOutput:
         now = time.monotonic()
         with self._lock:
             for text in lines.lines:
+                if text.startswith(PROGRESS_MARK):
+                    draw_progress(json.loads(text[len(PROGRESS_MARK) :]))
+                    continue
                 seen = self._first.get(text)
-                if seen is not None and seen[0] != lines.pid and now - seen[1] < REPEAT_WINDOW_S and text.strip():
+                if (
+                    seen is not None
+                    and seen[0] != lines.pid
+                    and now - seen[1] < REPEAT_WINDOW_S
+                    and text.strip()
+                ):
                     count = self._repeats.get(text, ("", 0, 0))[2] + 1
                     self._repeats[text] = (lines.label, lines.pid, count)
                     continue
@@ -70,3 +82,46 @@ class DriverOutput:
             sys.stdout.flush()
         except (ValueError, OSError):
             pass  # the driver closed its own stdout
+
+
+_drawn: dict[str, str] = {}  # bars that are not closed, by their ids: the line that is shown
+
+
+def draw_progress(state: dict[str, Any]) -> None:
+    """Show a bar's state: on a terminal the bars' lines are redrawn in place, elsewhere (a file, a
+    notebook's cell without a terminal) only the first and the last state of each is printed."""
+    line = progress_line(state)
+    out = sys.stderr
+    terminal = out.isatty()
+    known = state["uuid"] in _drawn
+    try:
+        if terminal:
+            if _drawn:
+                out.write(f"\x1b[{len(_drawn)}F\x1b[J")  # up to the first bar's line, and clear
+            if state["closed"]:
+                _drawn.pop(state["uuid"], None)
+                out.write(line + "\n")
+            else:
+                _drawn[state["uuid"]] = line
+            out.write("".join(f"{shown}\n" for shown in _drawn.values()))
+        elif state["closed"] or not known:
+            out.write(line + "\n")
+            _drawn[state["uuid"]] = line
+        if state["closed"]:
+            _drawn.pop(state["uuid"], None)
+        out.flush()
+    except (ValueError, OSError):
+        pass  # the driver closed its own stderr
+
+
+def progress_line(state: dict[str, Any]) -> str:
+    """ "rows: 40 % |############                  | 4/10 it, 2.0 s (pid 7)"."""
+    done, total = state["x"], state["total"]
+    label = f"{state['desc']}: " if state["desc"] else ""
+    seconds = max(0.0, time.time() - state["started_s"])
+    tail = f"{seconds:.1f} s (pid {state['pid']})"
+    if not total:
+        return f"{label}{done} {state['unit']}, {tail}"
+    share = min(1.0, done / total)
+    bar = "#" * round(share * BAR_WIDTH)
+    return f"{label}{share:4.0%} |{bar:<{BAR_WIDTH}}| {done}/{total} {state['unit']}, {tail}"

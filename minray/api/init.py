@@ -132,6 +132,10 @@ def init(
         if slot.engine is not None:
             return _again(ignore_reinit_error)
         environment = read_environment()
+        job = others.get("job_config")
+        if job is not None:
+            runtime_env, namespace = _of_job(job, runtime_env, namespace)
+        records = _check_logging(others.get("logging_config"))
         address = address if address is not None else environment.address
         if logging_level is not None:
             logging.getLogger("minray").setLevel(logging_level)
@@ -164,7 +168,29 @@ def init(
                 others.get("object_spilling_directory") or others.get("_object_spilling_directory"),
                 others.get("_system_config"),
             ),
+            records,
         )
+
+
+def _of_job(job: Any, runtime_env: Any, namespace: str | None) -> tuple[Any, str | None]:
+    """(runtime_env, namespace) of a `JobConfig`, where `init` does not name them itself."""
+    if job.default_actor_lifetime == "detached":
+        raise ValueError(
+            "JobConfig(default_actor_lifetime='detached') is not offered: give lifetime='detached' to the actors that "
+            "should outlive their handles."
+        )
+    return runtime_env or job.runtime_env, namespace or job.ray_namespace
+
+
+def _check_logging(config: Any) -> dict[str, Any]:
+    """The fields of `logging_config=`; none, nothing."""
+    if config is None:
+        return {}
+    from minray.worker.log_records import LoggingConfig
+
+    if not isinstance(config, LoggingConfig):
+        raise TypeError(f"logging_config must be a LoggingConfig, not {type(config).__name__}")
+    return vars(config)
 
 
 def _check_others(others: dict[str, Any]) -> None:
@@ -200,6 +226,7 @@ def _start(
     tracing: bool,
     runtime_env: Any,
     spilling: tuple[Any, Any],
+    records: dict[str, Any],
 ) -> RayContext:
     from minray.node.session_dir import make_session_dir, remove_session_dir
     from minray.node.start import begin_node
@@ -231,6 +258,7 @@ def _start(
         labels=labels,
         environment=environment,
         **spilling_fields,
+        logging=records,
     )
     with _environment_of_workers(environment.get("env_vars") or {}):
         node = begin_node(config)
@@ -338,6 +366,10 @@ def _join(config: SessionConfig, node: Any) -> RayContext:
     core.on_log = output.show
     core.on_warning = teaching.say
     core.on_shutdown = lambda reason: None
+    if config.logging:
+        from minray.worker.log_records import LoggingConfig, writer
+
+        LoggingConfig(**config.logging).apply(lambda: writer(engine.running()))
     watch_reloads()
     _hook_notebook()
     atexit.register(shutdown)

@@ -36,6 +36,7 @@ class SessionConfig:
     as_ray: bool = False  # `import ray` means minray in the workers too
     labels: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)  # the job's prepared runtime_env
+    logging: Mapping[str, Any] = field(default_factory=dict)  # fields of a LoggingConfig, or nothing
     spilling: bool = True  # objects go to disk when the store is full
     spill_path: str = ""  # the folder for them; "": in the session's folder
     spill_disk_share: float = 0.95  # of the disk in use: beyond, nothing is spilled

@@ -93,3 +93,23 @@ class TaskID(_HexId):
 
 class JobID(_HexId):
     """Names a driver's work."""
+
+
+class UniqueID(_HexId):
+    """Names anything else."""
+
+
+class FunctionID(_HexId):
+    """Names a remote function's code."""
+
+
+class ActorClassID(_HexId):
+    """Names an actor class's code."""
+
+
+class PlacementGroupID(_HexId):
+    """Names a placement group."""
+
+
+class ClusterID(_HexId):
+    """Names a cluster."""

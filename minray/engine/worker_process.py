@@ -14,6 +14,7 @@ from typing import Any
 from minray.base.boot import WorkerBoot
 from minray.base.messages import BecomeActor, DrainActor, RetireRefused, RetireWorker
 from minray.engine.cluster import adopt_worker
+from minray.engine.seam import slot
 from minray.worker import wire
 from minray.worker.actor_host import ActorHost
 from minray.worker.core import CoreWorker
@@ -57,6 +58,10 @@ def run_worker(boot: WorkerBoot) -> None:
     core.loop._on_tick = worker_tick
     adopt_worker(core)
     core.join(boot.arena_fd)
+    if config.logging:
+        from minray.worker.log_records import LoggingConfig, writer
+
+        LoggingConfig(**config.logging).apply(lambda: writer(slot.engine.running()))
     output.watch_idle(lambda: executor.context is not None)
     if config.as_ray:
         import minray.as_ray

@@ -1,7 +1,7 @@
 """What does Ray offer beside its core, and minray with it?
 
-Everything here is written on the public API alone: a program could have written it. Not offered yet:
-placement groups, the state API, metrics, joblib, collectives.
+Everything here is written on the public API alone: a program could have written it. Placement groups are
+not offered yet. Modules that are not named below are imported by their own names (`minray.util.metrics`).
 """
 
 from __future__ import annotations
@@ -9,19 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 import minray
-from minray.util import queue, scheduling_strategies
+from minray.util import accelerators, queue, scheduling_strategies
 from minray.util.actor_pool import ActorPool
 from minray.util.check_serialize import inspect_serializability
 from minray.util.completion import as_completed, map_unordered
+from minray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
 from minray.util.serialization import deregister_serializer, register_serializer
 
 __all__ = [
     "ActorPool",
+    "accelerators",
     "as_completed",
     "deregister_serializer",
+    "disable_log_once_globally",
+    "enable_periodic_logging",
+    "get_node_instance_id",
     "get_node_ip_address",
     "inspect_serializability",
     "list_named_actors",
+    "log_once",
     "map_unordered",
     "queue",
     "register_serializer",
@@ -43,3 +49,17 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
 def get_node_ip_address() -> str:
     """The address of this node. Clusters of one machine use the loopback."""
     return "127.0.0.1"
+
+
+def get_node_instance_id() -> str:
+    """The cloud's name of this machine; of machines that no cloud started it is unknown, as Ray says it too."""
+    return ""
+
+
+def __getattr__(name: str) -> Any:
+    # The debugger imports pdb: programs that never debug need not pay for it.
+    if name == "pdb":
+        import importlib
+
+        return importlib.import_module("minray.util.pdb")
+    raise AttributeError(f"module 'minray.util' has no attribute {name!r}")

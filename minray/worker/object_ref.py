@@ -142,6 +142,9 @@ class BorrowedRef(ObjectRef[T]):
         return f"ObjectRef({self.hex()})"
 
 
+ObjectID = ObjectRef  # Ray's older name
+
+
 def _rebuild(owner: bytes, number: int) -> ObjectRef[Any]:
     """Called by pickle for each reference in a value."""
     if core is None:
