@@ -66,19 +66,28 @@ _NOT_YET = frozenset(
 
 __all__ = [  # spelled out, not computed: type checkers and readers do not run code
     "ActorClass",
+    "ActorClassID",
     "ActorHandle",
     "ActorID",
+    "ClusterID",
     "DynamicObjectRefGenerator",
+    "FunctionID",
     "JobID",
+    "Language",
+    "LoggingConfig",
     "NodeID",
+    "ObjectID",
     "ObjectRef",
     "ObjectRefGenerator",
+    "PlacementGroupID",
     "TaskID",
+    "UniqueID",
     "WorkerID",
     "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
+    "cpp_function",
     "exceptions",
     "get",
     "get_actor",
@@ -86,6 +95,8 @@ __all__ = [  # spelled out, not computed: type checkers and readers do not run c
     "get_runtime_context",
     "init",
     "is_initialized",
+    "java_actor_class",
+    "java_function",
     "kill",
     "load_run",
     "method",
@@ -114,11 +125,24 @@ if TYPE_CHECKING:
     from minray.api.init import init, is_initialized, shutdown
     from minray.api.objects import cancel, get, put, remote, wait
     from minray.api.record import record
-    from minray.base.ids import ActorID, JobID, NodeID, TaskID, WorkerID
+    from minray.base.ids import (
+        ActorClassID,
+        ActorID,
+        ClusterID,
+        FunctionID,
+        JobID,
+        NodeID,
+        PlacementGroupID,
+        TaskID,
+        UniqueID,
+        WorkerID,
+    )
+    from minray.cross_language import Language, cpp_function, java_actor_class, java_function
     from minray.recording.run import load_run
     from minray.widgets import show
     from minray.worker.generators import DynamicObjectRefGenerator, ObjectRefGenerator
-    from minray.worker.object_ref import ObjectRef
+    from minray.worker.log_records import LoggingConfig
+    from minray.worker.object_ref import ObjectID, ObjectRef
 
 
 def __getattr__(name: str) -> Any:

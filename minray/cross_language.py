@@ -15,19 +15,19 @@ class Language(enum.Enum):
 
 
 def java_function(class_name: str, function_name: str) -> NoReturn:
-    """Refused. Raises: NotImplementedError."""
+    """Refused. Raises: RuntimeError."""
     _refuse("Java functions", f"{class_name}.{function_name}")
 
 
 def java_actor_class(class_name: str) -> NoReturn:
-    """Refused. Raises: NotImplementedError."""
+    """Refused. Raises: RuntimeError."""
     _refuse("Java actors", class_name)
 
 
 def cpp_function(function_name: str) -> NoReturn:
-    """Refused. Raises: NotImplementedError."""
+    """Refused. Raises: RuntimeError."""
     _refuse("C++ functions", function_name)
 
 
 def _refuse(what: str, name: Any) -> NoReturn:
-    raise NotImplementedError(f"{name}: {what} need real Ray; minray's workers run Python only.")
+    raise RuntimeError(f"{name}: {what} need real Ray; minray's workers run Python only.")

@@ -31,10 +31,11 @@ LONG_MODULES: dict[str, str] = {
 # The public names of `import minray as ray`. A change here is a change for users: CHANGELOG.md says so.
 PUBLIC_API = frozenset(
     """
-    ActorClass ActorHandle ActorID DynamicObjectRefGenerator JobID NodeID ObjectRef ObjectRefGenerator TaskID WorkerID
-    actor available_resources cancel
-    cluster_resources exceptions get get_actor get_gpu_ids get_runtime_context init is_initialized kill
-    load_run method nodes put record remote show shutdown timeline util wait
+    ActorClass ActorClassID ActorHandle ActorID ClusterID DynamicObjectRefGenerator FunctionID JobID
+    Language LoggingConfig NodeID ObjectID ObjectRef ObjectRefGenerator PlacementGroupID TaskID UniqueID
+    WorkerID actor available_resources cancel cluster_resources cpp_function exceptions get get_actor
+    get_gpu_ids get_runtime_context init is_initialized java_actor_class java_function kill load_run method
+    nodes put record remote show shutdown timeline util wait
     """.split()
 )
 
