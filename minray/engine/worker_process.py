@@ -15,7 +15,7 @@ from minray.base.boot import WorkerBoot
 from minray.base.messages import BecomeActor, DrainActor, RetireRefused, RetireWorker
 from minray.engine.cluster import adopt_worker
 from minray.engine.seam import slot
-from minray.worker import wire
+from minray.worker import last_words, wire
 from minray.worker.actor_host import ActorHost
 from minray.worker.core import CoreWorker
 from minray.worker.executor import Executor
@@ -56,6 +56,7 @@ def run_worker(boot: WorkerBoot) -> None:
         return tick()
 
     core.loop._on_tick = worker_tick
+    last_words.install(executor.speak_last)
     adopt_worker(core)
     core.join(boot.arena_fd)
     if config.logging:

@@ -116,6 +116,8 @@ class ActorHost:
             self._payload = self._context.resolved = None
         executor.settle_borrows(self.core_peer(), made)
         self.concurrent = self.service is not None
+        if self.incarnation:
+            executor.answer_each_call()
         executor.output.flush()
         executor.output.ship(None)
         self.core.tell_node(ActorReady(self.actor_id))

@@ -207,6 +207,7 @@ class AsyncService:
             for name, limit in groups.limits.items()
         }
         self._main = self.groups[DEFAULT]
+        self._warned = False
         self._open = False  # not before the constructor has returned
 
     def construct(self, context: TaskContext, args: Any, kwargs: Any) -> None:
@@ -268,6 +269,16 @@ class AsyncService:
         """Look again (the last handle is gone). Any thread."""
         if self.loop.is_running():
             self.loop.call_soon_threadsafe(self.end_if_done)
+
+    def note_blocking(self) -> None:
+        """A thread is about to wait in `get` or `wait`: say once that it should not if it runs an event loop."""
+        if not self._warned and asyncio._get_running_loop() is not None:
+            self._warned = True
+            self.host.core.warn(
+                "blocking get",
+                f"minray: get() or wait() inside the async actor {self.host.class_name} blocks its event loop: no "
+                "other call goes on meanwhile. `await ref`, or `await asyncio.gather(*refs)`, lets them.",
+            )
 
     def leave(self) -> None:
         """The actor ends: what waits is dropped, what is under way is finished."""

@@ -1,9 +1,10 @@
 """How does a worker run what it is sent?
 
 The main thread alternates between leading the loop and running tasks. Replies of a batch leave
-together: at its end, after 1 ms, and before any function not known to be fast, so a long task never
-holds back finished ones. While a task runs for more than 5 ms the pump thread reads: it takes
-unstarted tasks back out of the queue, sends finished replies, hears the end of the caller.
+together: at its end, after a quarter of a millisecond, and before any function not known to be fast,
+so a long task never holds back finished ones. While a task runs for more than 5 ms the pump thread
+reads: it takes unstarted tasks back out of the queue, sends finished replies, hears the end of the
+caller.
 
 A task that waits (`get`, `wait`) first returns its unstarted neighbours to their owner and lends its
 CPU through the node, so nested tasks run even with one CPU.
@@ -42,8 +43,9 @@ from minray.worker.task_context import TaskContext, running
 from minray.worker.wire import REPLY, RETURNED, UNBLOCKED, Slot, Yields
 
 FAST_S = 0.0002  # a function whose average is below may share a reply frame
-REPLY_AFTER_S = 0.001
+REPLY_AFTER_S = 0.00025
 LOOK_AGAIN_S = 0.1
+LAST_WORDS_S = 0.1
 _perf = time.perf_counter
 _two_times = struct.Struct("dd").pack
 
@@ -388,6 +390,10 @@ class Executor:
     def flush_replies(self, peer: Peer) -> None:
         """Send the finished replies of this caller in one frame, its output first."""
         self.output.ship(peer)
+        self.send_replies(peer)
+
+    def send_replies(self, peer: Peer) -> None:
+        """The same without the output."""
         out = peer.out
         if not out:
             return
@@ -430,6 +436,20 @@ class Executor:
         if peer is not None and peer.out:
             self.flush_replies(peer)
 
+    def speak_last(self) -> None:
+        """The process is about to end: what is finished leaves, and what the kernel did not take yet."""
+        channels = list(self.core.loop.channels.values())
+        for peer in list(self.core.peers.values()):
+            if peer.out and not peer.gone:
+                self.send_replies(peer)
+        deadline = _perf() + LAST_WORDS_S
+        while any(channel.outbox and not channel.flush() for channel in channels) and _perf() < deadline:
+            time.sleep(0.001)
+
+    def answer_each_call(self) -> None:
+        """From now on no finished call waits for another: this actor has lost answers with an earlier process."""
+        self.average_s = _NeverFast()
+
     def _look_again(self) -> None:
         self._looks_again = False
         self.tick()
@@ -438,6 +458,8 @@ class Executor:
     def block(self) -> bool:
         """The running task is about to wait: lend its CPU, return its neighbours."""
         if threading.get_ident() != self.main_ident or self.context is None:
+            if self.actor is not None and self.actor.is_async:
+                self.actor.service.note_blocking()
             return False
         peer = self.current_peer
         if peer is not None:
@@ -468,6 +490,14 @@ class Executor:
             self.core.tell_node(WorkerUnblocked())
             for peer in told:
                 peer.channel.send((UNBLOCKED,))
+
+
+class _NeverFast(dict[Any, float]):
+    """Averages that say of no function that it is fast."""
+
+    def get(self, function: Any, default: Any = None) -> Any:
+        """Not fast."""
+        return math.inf
 
 
 class _Unread:

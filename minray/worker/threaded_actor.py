@@ -30,6 +30,8 @@ class _Group:
 
     def __init__(self, name: str, limit: int, label: str) -> None:
         self.waiting: deque[tuple[Peer, Any]] = deque()
+        self.limit = limit
+        self.busy = 0  # threads that take calls
         self.pool = ThreadPoolExecutor(limit, thread_name_prefix=f"{label}.{name}" if name else label)
 
 
@@ -43,7 +45,7 @@ class ThreadedService:
         self._groups = {
             name: _Group(name, limit, host.class_name) for name, limit in groups.limits.items()
         }
-        self._lock = threading.Lock()  # of the count below and of the queues while the actor leaves
+        self._lock = threading.Lock()  # of the queues and counts
         self._unanswered = 0  # calls here: waiting or running
         self._running: dict[tuple[Peer, int], TaskContext] = {}
         self._closed = False
@@ -57,7 +59,9 @@ class ThreadedService:
                 group = self._groups[self._of(task[1], task[2])]
                 group.waiting.append((peer, task))
                 self._unanswered += 1
-                group.pool.submit(self._next, group)
+                if group.busy < group.limit:
+                    group.busy += 1
+                    group.pool.submit(self._work, group)
 
     def serve(self) -> None:
         """Read the sockets until the actor ends (main thread)."""
@@ -107,11 +111,24 @@ class ThreadedService:
             self.executor.refused.pop((peer, number), None)
             interruption.stop(context, False, recursive)
 
-    def _next(self, group: _Group) -> None:
-        try:
-            peer, task = group.waiting.popleft()
-        except IndexError:
-            return  # it was taken away
+    def _work(self, group: _Group) -> None:
+        """Take calls of the group until none waits (in one of its threads)."""
+        while True:
+            with self._lock:
+                if not group.waiting:
+                    group.busy -= 1
+                    return
+                peer, task = group.waiting.popleft()
+            try:
+                self._run(peer, task)
+            finally:
+                with self._lock:
+                    self._unanswered -= 1
+                    last = self._closed and not self._unanswered
+            if last:
+                self.host.end(self.host.leaving)
+
+    def _run(self, peer: Peer, task: Any) -> None:
         number, name, payload = task
         running.task = context = self._running[peer, number] = TaskContext(peer, number, name, self.host)
         began = _perf()
@@ -125,8 +142,3 @@ class ThreadedService:
             running.task = None
             del self._running[peer, number]
             self.host.core.untold.discard(context)
-            with self._lock:
-                self._unanswered -= 1
-                last = self._closed and not self._unanswered
-        if last:
-            self.host.end(self.host.leaving)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -128,3 +130,136 @@ def test_a_call_after_a_kill_with_restart_reaches_the_new_process() -> None:
         pid = get(box.pid.remote())
         ray.kill(box, no_restart=False)
         assert get(box.pid.remote()) != pid
+
+
+# ------------------------------------------------------------------------------------ last words
+@ray.remote(num_cpus=0)
+class Fragile:
+    """Ends in the middle of a burst of fast calls."""
+
+    def work(self, i: int, end_at: int, how: str) -> int:
+        """i, unless it is the end."""
+        if i == end_at:
+            if how == "exit":
+                os._exit(1)
+            elif how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            else:
+                os.abort()
+        return i
+
+    def fork(self) -> int:
+        """A child of the program's own ends without a word."""
+        pid = os.fork()
+        if pid == 0:
+            os._exit(7)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def outcome(ref: Any) -> Any:
+    """The value, or the name of the error."""
+    try:
+        return get(ref)
+    except ray.exceptions.RayError as error:
+        return type(error).__name__
+
+
+@pytest.mark.parametrize("how", ["exit", "kill", "abort"])
+def test_what_was_finished_is_answered_though_the_next_call_ends_the_process(how: str) -> None:
+    fragile = Fragile.remote()
+    get([fragile.work.remote(i, -1, how) for i in range(300)])  # known to be fast: answers share frames
+    found = [outcome(ref) for ref in [fragile.work.remote(i, 50, how) for i in range(100)]]
+    assert found == [*range(50), *["ActorDiedError"] * 50]
+
+
+def test_a_forked_child_of_an_actor_speaks_for_nobody() -> None:
+    fragile = Fragile.remote()
+    assert get([fragile.work.remote(1, -1, ""), fragile.fork.remote(), fragile.work.remote(2, -1, "")]) == [1, 7, 2]
+
+
+def test_an_actor_that_was_built_again_answers_call_by_call() -> None:
+    fragile = Fragile.options(max_restarts=1).remote()
+    get(fragile.work.remote(0, -1, ""))
+    outcome(fragile.work.remote(0, 0, "exit"))
+    assert eventually(lambda: outcome(fragile.work.remote(1, -1, "")) == 1)
+    assert get([fragile.work.remote(i, -1, "") for i in range(200)]) == list(range(200))
+
+
+# ------------------------------------------------------------------------------------ threads
+def test_a_thread_reads_while_the_event_loop_sleeps_in_a_call() -> None:
+    @ray.remote(num_cpus=0)
+    class Sleeper:
+        def __init__(self) -> None:
+            self.found: list[Any] = []
+            self.done = threading.Event()
+
+        async def ask_in_a_thread(self, box: Any) -> None:
+            def ask() -> None:
+                self.found.append(ray.get(box[0].read.remote()))
+                self.done.set()
+
+            threading.Thread(target=ask).start()
+
+        def block(self) -> Any:
+            self.done.wait(WAIT_S)
+            return self.found
+
+    box = Box.options(num_cpus=0).remote(8)
+    sleeper = Sleeper.remote()
+    blocked = [sleeper.ask_in_a_thread.remote([box]), sleeper.block.remote()]
+    assert get(blocked)[1] == [8]
+
+
+def test_objects_of_an_actor_are_given_out_while_its_event_loop_is_blocked(tmp_path: Any) -> None:
+    @ray.remote(num_cpus=0)
+    class Owner:
+        async def make(self) -> list[Any]:
+            return [ray.put(5)]
+
+        def block(self, path: str) -> bool:
+            deadline = time.monotonic() + WAIT_S
+            while not os.path.exists(path) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return os.path.exists(path)
+
+    owner = Owner.remote()
+    (ref,) = get(owner.make.remote())
+    blocked = owner.block.remote(str(tmp_path / "go"))
+    assert get(ref) == 5
+    (tmp_path / "go").touch()
+    assert get(blocked)
+
+
+def test_a_blocking_get_in_an_event_loop_is_warned_of_once() -> None:
+    @ray.remote(num_cpus=0)
+    class Blocking:
+        async def read(self, box: Any) -> Any:
+            return ray.get(box[0].read.remote())
+
+        def log(self) -> str:
+            with open("/proc/self/fd/1") as file:
+                return file.read()
+
+    box = Box.options(num_cpus=0).remote(3)
+    blocking = Blocking.remote()
+    assert get([blocking.read.remote([box]) for _ in range(3)]) == [3, 3, 3]
+    assert get(blocking.log.remote()).count("blocks its event loop") == 1
+
+
+def test_finished_calls_do_not_wait_for_a_blocking_neighbour(tmp_path: Any) -> None:
+    @ray.remote(num_cpus=0)
+    class Mixed:
+        async def quick(self) -> int:
+            return 1
+
+        def block(self, path: str) -> bool:
+            deadline = time.monotonic() + WAIT_S
+            while not os.path.exists(path) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return os.path.exists(path)
+
+    mixed = Mixed.remote()
+    quick, blocked = mixed.quick.remote(), mixed.block.remote(str(tmp_path / "go"))
+    assert get(quick) == 1
+    (tmp_path / "go").touch()
+    assert get(blocked)
