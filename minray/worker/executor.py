@@ -15,11 +15,9 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import struct
 import sys
 import threading
 import time
-from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,6 +29,7 @@ from minray.rpc.loop import TICK_S
 from minray.serialization.errors import dump_error
 from minray.serialization.functions import load_code
 from minray.serialization.values import FAILED, PICKLED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
+from minray.worker.answering import Answering
 from minray.worker.call_limits import CallLimits
 from minray.worker.core import CoreWorker
 from minray.worker.generating import GENERATORS, Generating, first_values
@@ -40,14 +39,12 @@ from minray.worker.output import WorkerOutput
 from minray.worker.peer import Peer
 from minray.worker.replies import MULTI
 from minray.worker.task_context import TaskContext, running
-from minray.worker.wire import REPLY, RETURNED, UNBLOCKED, Slot, Yields
+from minray.worker.wire import RETURNED, UNBLOCKED, Slot, Yields
 
 FAST_S = 0.0002  # a function whose average is below may share a reply frame
 REPLY_AFTER_S = 0.00025
 LOOK_AGAIN_S = 0.1
-LAST_WORDS_S = 0.1
 _perf = time.perf_counter
-_two_times = struct.Struct("dd").pack
 
 
 class ActorExit(SystemExit):
@@ -58,7 +55,7 @@ class ActorLeaves(BaseException):
     """A call ended a concurrent actor: no answer to it, those that run are finished first. str(): why."""
 
 
-class Executor:
+class Executor(Answering):
     """The executing half of a worker process."""
 
     def __init__(self, core: CoreWorker, output: WorkerOutput) -> None:
@@ -386,40 +383,7 @@ class Executor:
             self.flush_replies(peer)
         self.actor.end(reason)
 
-    # ---------------------------------------------------------------- replies
-    def flush_replies(self, peer: Peer) -> None:
-        """Send the finished replies of this caller in one frame, its output first."""
-        self.output.ship(peer)
-        self.send_replies(peer)
-
-    def send_replies(self, peer: Peer) -> None:
-        """The same without the output."""
-        out = peer.out
-        if not out:
-            return
-        items = []
-        try:
-            if len(out) == 1:
-                number, state, value, began, ended = out.popleft()
-                times = _two_times(began, ended)
-                one = (REPLY, (number,), None if state == PLAIN else (state,), (value,), times)
-                peer.channel.send_bytes(pickle.dumps(one, 5))
-                return
-            for _ in range(len(out)):
-                items.append(out.popleft())
-        except IndexError:
-            pass  # the pump was faster
-        if not items:
-            return
-        numbers, states, values, starts, ends = zip(*items, strict=True)
-        count = len(numbers)
-        run = range(numbers[0], numbers[0] + count)
-        if numbers[-1] == run[-1] and numbers == tuple(run):
-            numbers = run  # type: ignore[assignment]
-        times = array("d", starts + ends).tobytes()
-        message = (REPLY, numbers, None if states.count(PLAIN) == count else states, values, times)
-        peer.channel.send_bytes(pickle.dumps(message, 5))
-
+    # ---------------------------------------------------------------- long tasks
     def tick(self) -> None:
         """While a task runs long (called by the pump): finished neighbours and output leave."""
         context = self.context
@@ -435,20 +399,6 @@ class Executor:
             self.output.ship(peer, context)
         if peer is not None and peer.out:
             self.flush_replies(peer)
-
-    def speak_last(self) -> None:
-        """The process is about to end: what is finished leaves, and what the kernel did not take yet."""
-        channels = list(self.core.loop.channels.values())
-        for peer in list(self.core.peers.values()):
-            if peer.out and not peer.gone:
-                self.send_replies(peer)
-        deadline = _perf() + LAST_WORDS_S
-        while any(channel.outbox and not channel.flush() for channel in channels) and _perf() < deadline:
-            time.sleep(0.001)
-
-    def answer_each_call(self) -> None:
-        """From now on no finished call waits for another: this actor has lost answers with an earlier process."""
-        self.average_s = _NeverFast()
 
     def _look_again(self) -> None:
         self._looks_again = False
@@ -490,14 +440,6 @@ class Executor:
             self.core.tell_node(WorkerUnblocked())
             for peer in told:
                 peer.channel.send((UNBLOCKED,))
-
-
-class _NeverFast(dict[Any, float]):
-    """Averages that say of no function that it is fast."""
-
-    def get(self, function: Any, default: Any = None) -> Any:
-        """Not fast."""
-        return math.inf
 
 
 class _Unread:
