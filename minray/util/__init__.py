@@ -57,9 +57,9 @@ def get_node_instance_id() -> str:
 
 
 def __getattr__(name: str) -> Any:
-    # The debugger imports pdb: programs that never debug need not pay for it.
-    if name == "pdb":
+    # They import pdb, numpy, multiprocessing: programs that use none of these need not pay for them.
+    if name in ("pdb", "collective", "multiprocessing"):
         import importlib
 
-        return importlib.import_module("minray.util.pdb")
+        return importlib.import_module(f"minray.util.{name}")
     raise AttributeError(f"module 'minray.util' has no attribute {name!r}")
