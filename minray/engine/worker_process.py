@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 from typing import Any
 
 from minray.base.boot import WorkerBoot
@@ -76,6 +77,10 @@ def run_worker(boot: WorkerBoot) -> None:
         executor.run()
     except (EOFError, ConnectionError):
         pass
+    except BaseException:
+        traceback.print_exc()  # into the worker's log, whose last lines are part of the story of its death
+        output.flush()
+        os._exit(1)
     finally:
         os._exit(0)
 

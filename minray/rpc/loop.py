@@ -141,7 +141,9 @@ class Loop:
 
     def wake_pump(self) -> None:
         """Something new pends (a corked task, a timer): whoever polls without a timeout must tick again."""
-        if (self.sleeps or self.pump_blocks) and self.leader_ident != get_ident():  # a handler's leader looks anyway
+        if (
+            self.sleeps or self.pump_blocks
+        ) and self.leader_ident != get_ident():  # a handler's leader looks anyway
             self.lead_count += 1
             os.eventfd_write(self.wake_fd, 1)
 
@@ -187,6 +189,8 @@ class Loop:
                 if event & _WRITE and channel.flush():
                     with contextlib.suppress(OSError, ValueError):
                         self.epoll.modify(fd, _READ)
+                        if channel.outbox:  # another thread queued between the two lines above
+                            self.epoll.modify(fd, _READ | _WRITE)
                 if event & (_READ | _GONE):
                     self.drain(channel)
             elif fd == self.wake_fd:

@@ -12,6 +12,10 @@ does count keeps the object alive, the *anchor*:
 
     BORROW n ──► owner: holds[n] += 1 ──► UNBORROW n ──► 0: unpinned ──► freed with the last local ref
 
+What we tell one owner travels on one connection, `peers[owner]`: were two processes to connect to each
+other at the same moment, an UNBORROW on the one could overtake a BORROW on the other. Where an order
+between two connections matters all the same, an answer is awaited (BORROWED, RELEASE).
+
 A peer's end drops all its handles. Source: Ownership (Wang et al., NSDI 2021); Ray counts borrowers
 by process and passes borrower lists in replies, here each handle counts and order does the rest.
 """
@@ -21,7 +25,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from minray.base.errors import ObjectLostError, OwnerDiedError
@@ -34,6 +38,21 @@ from minray.worker.peer import Peer
 from minray.worker.wire import BORROW, BORROWED, FETCH, FREE, RELEASE, UNBORROW, VALUE
 
 
+class _Once:
+    """Calls `then` when counted `times` times."""
+
+    __slots__ = ("then", "times")
+
+    def __init__(self, then: Callable[[], None], times: int) -> None:
+        self.then = then
+        self.times = times
+
+    def count(self) -> None:
+        self.times -= 1
+        if not self.times:
+            self.then()
+
+
 class Borrowing(CoreState):
     """Both sides of borrowed references, and the forms of values on the wire."""
 
@@ -41,8 +60,7 @@ class Borrowing(CoreState):
         super().__init__()
         self._tokens = itertools.count(1)
         self._anchors: dict[int, Any] = {}  # token -> what waits for BORROWED
-        self._kept: dict[int, Any] = {}  # token -> references in a reply, until RELEASE
-        self._holds_lock = threading.RLock()  # the main thread lends in replies while the pump hears returns
+        self._kept: dict[int, tuple[Peer, list[Any]]] = {}  # token -> references in a reply, until RELEASE
 
     # ---------------------------------------------------------------- pins of own objects
     def pin(self, part: Any) -> None:
@@ -71,8 +89,7 @@ class Borrowing(CoreState):
     def rebuild_ref(self, owner: bytes, number: int) -> ObjectRef[Any]:
         """The reference (owner, number) in this process (called while unpickling)."""
         if owner == self.worker_id:
-            own = self.table.get(number)
-            return own if own is not None else self._lost_ref(owner, number)
+            return self._own(number)
         known = collecting.known
         if known is not None and (ref := known.get((owner, number))) is not None:
             return ref  # type: ignore[no-any-return]
@@ -101,6 +118,20 @@ class Borrowing(CoreState):
             collecting.made.extend(refs)
         return refs
 
+    def _own(self, number: int) -> ObjectRef[Any]:
+        """Our object `number`."""
+        table = self.table
+        for _ in range(5):
+            ref = table.get(number)
+            if ref is not None:
+                return ref
+            if self.loop.leader_ident == threading.get_ident():
+                break
+            time.sleep(
+                0.001
+            )  # the reader takes an entry out of the table for a moment while it becomes ready
+        return self._lost_ref(self.worker_id, number)
+
     def _lost_ref(self, owner: bytes, number: int) -> ObjectRef[Any]:
         ref = make_ref(owner, number)
         ref.v = dump_error(ObjectLostError(ref.hex()))
@@ -110,23 +141,29 @@ class Borrowing(CoreState):
     # ---------------------------------------------------------------- the borrower
     def register_borrows(self, made: list[Any], anchor: Any, via: Peer | None) -> list[int]:
         """Have the owners count our handles. `anchor` lives until they have (an owner reached through
-        `via` reads in order: no answer needed). Returns the tokens of the answers to come."""
+        `via` reads in order: no answer needed); if it can be called, it is, once all have. Returns the
+        tokens of the answers to come."""
+        self.garbage_possible = True
         by_owner: dict[bytes, list[Any]] = {}
         for ref in made:
             if type(ref) is BorrowedRef and not ref.held:
                 by_owner.setdefault(ref.owner, []).append(ref)
         tokens: list[int] = []
+        if callable(anchor):
+            anchor = _Once(anchor, len(by_owner))
         for owner, refs in by_owner.items():
             numbers = [ref.n for ref in refs]
             for ref in refs:
                 ref.held = True
-            if via is not None and via.worker_id == owner:
+            if via is not None and via.worker_id == owner and self.peers.get(owner) is via:
                 via.channel.send((BORROW, numbers, 0))
                 continue
             try:
                 peer = self.peer_for(owner)
             except OSError:
                 self._owner_died(owner, refs)
+                if type(anchor) is _Once:
+                    anchor.count()
                 continue
             token = next(self._tokens)
             self._anchors[token] = (anchor, peer)
@@ -137,8 +174,8 @@ class Borrowing(CoreState):
     def on_borrowed(self, peer: Peer, message: Any) -> None:
         """(BORROWED, token)."""
         anchor = self._anchors.pop(message[1], None)
-        if anchor is not None and callable(anchor[0]):
-            anchor[0]()
+        if anchor is not None and type(anchor[0]) is _Once:
+            anchor[0].count()
 
     def send_drops(self) -> None:
         """Report handles that died, one message an owner."""
@@ -247,9 +284,13 @@ class Borrowing(CoreState):
 
     def drop_holds(self, peer: Peer) -> None:
         """The peer is dead: its handles, and what it was to answer."""
-        holds, waiting = list(peer.holds.values()), dict(peer.fetching)
-        peer.holds.clear()  # in place: a second connection to the same process shares them
-        peer.fetching.clear()
+        with self._holds_lock:
+            holds, waiting = list(peer.holds.values()), dict(peer.fetching)
+            peer.holds.clear()  # in place: a second connection to the same process shares them
+            peer.fetching.clear()
+            kept = [token for token, (receiver, _) in self._kept.items() if receiver is peer]
+        for token in kept:
+            self.on_release(peer, (RELEASE, token))
         for hold in holds:
             self.note_returned(peer, hold[0])
             self.unpin(hold[0])
@@ -295,22 +336,38 @@ class Borrowing(CoreState):
                 self.pin(ref)  # a lease on ourselves: the receiver makes no handle that could be returned
                 foreign.append(ref)
             elif type(ref) is ObjectRef and ref.owner == self.worker_id:
-                with self._holds_lock:
-                    self.pin(ref)  # in the table, where counting looks
-                    self._count(peer, (ref.n,))
-                    ref.pins -= 1  # the count holds its own
-            elif ref.owner != peer.worker_id:
-                foreign.append(ref)
+                self._lend(peer, ref)
+            elif ref.owner != peer.worker_id or self.peers.get(peer.worker_id) is not peer:
+                foreign.append(ref)  # of the receiver's own only if our drop could overtake this reply
         token = 0
         if foreign:
             token = next(self._tokens)
-            self._kept[token] = foreign
+            with self._holds_lock:
+                if peer.gone:
+                    return (*form, names, 0)  # nobody will read it
+                self._kept[token] = (peer, foreign)
         return (*form, names, token)
+
+    def _lend(self, peer: Peer, ref: ObjectRef[Any]) -> None:
+        """Count a handle that `peer` is about to make of our object. The reader may be making it ready right now
+        and have taken it out of the table for that: so not by number."""
+        with self._holds_lock:
+            if peer.gone:
+                return  # the caller died while its task ran: its handles were dropped, and nobody would drop this
+            hold = peer.holds.get(ref.n)
+            if hold is None or hold[0] is not ref:
+                self.table[ref.n] = ref
+                self._count(peer, (ref.n,))
+            else:
+                hold[1] += 1
+                self.table[ref.n] = ref
 
     def on_release(self, peer: Peer, message: Any) -> None:
         """(RELEASE, token)."""
-        for ref in self._kept.pop(message[1], ()):
-            self.unpin(ref)
+        kept = self._kept.pop(message[1], None)
+        if kept is not None:
+            for ref in kept[1]:
+                self.unpin(ref)
 
     def accept_form(self, peer: Peer | None, state: int, form: Any, owner_ref: Any) -> Any:
         """A value that came in a reply becomes ours: its block, its references."""
@@ -323,11 +380,11 @@ class Borrowing(CoreState):
             foreign = []
             for owner, number in names:
                 if owner == self.worker_id:
-                    own = self.table.get(number)
-                    refs.append(own if own is not None else self._lost_ref(owner, number))
+                    refs.append(self._own(number))
                     continue
                 borrowed: BorrowedRef[Any] = make_borrowed(owner, number)
                 refs.append(borrowed)
+                self.garbage_possible = True
                 if owner == peer.worker_id:
                     borrowed.held = True  # counted there before it was sent
                 else:
@@ -341,6 +398,12 @@ class Borrowing(CoreState):
         if block is not None and self.recorder is not None:
             self.note_stored(owner_ref, (stream, buffers, block, size), "result")
         return self.store.keep((stream, buffers, block, size), refs, self.note_end, owner_ref.n)
+
+    def refuse_form(self, peer: Peer, state: int, form: Any) -> None:
+        """A value that nobody waits for any more (a call that ran twice, or was given up): what the sender counted
+        or keeps for us is given back, its block is freed."""
+        if state == STORED:
+            self.accept_form(peer, state, form, make_ref(self.worker_id, 0))
 
     # ---------------------------------------------------------------- ends
     def note_end(self, ended: Any) -> None:

@@ -12,6 +12,7 @@ CPU through the node, so nested tasks run even with one CPU.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import pickle
@@ -24,12 +25,12 @@ from typing import Any
 
 from minray.base.cpu_threads import cpu_threads
 from minray.base.errors import AsyncioActorExit, RayTaskError, RuntimeEnvSetupError, capture
-from minray.base.messages import WorkerBlocked, WorkerUnblocked
 from minray.rpc.loop import TICK_S
 from minray.serialization.errors import dump_error
 from minray.serialization.functions import load_code
 from minray.serialization.values import FAILED, PICKLED, PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED
 from minray.worker.answering import Answering
+from minray.worker.blocking import Blocking
 from minray.worker.call_limits import CallLimits
 from minray.worker.core import CoreWorker
 from minray.worker.generating import GENERATORS, Generating, first_values
@@ -39,11 +40,12 @@ from minray.worker.output import WorkerOutput
 from minray.worker.peer import Peer
 from minray.worker.replies import MULTI
 from minray.worker.task_context import TaskContext, running
-from minray.worker.wire import RETURNED, UNBLOCKED, Slot, Yields
+from minray.worker.wire import RETURNED, Slot, Yields
 
 FAST_S = 0.0002  # a function whose average is below may share a reply frame
 REPLY_AFTER_S = 0.00025
 LOOK_AGAIN_S = 0.1
+TIDY_AFTER_S = 0.5
 _perf = time.perf_counter
 
 
@@ -55,7 +57,7 @@ class ActorLeaves(BaseException):
     """A call ended a concurrent actor: no answer to it, those that run are finished first. str(): why."""
 
 
-class Executor(Answering):
+class Executor(Answering, Blocking):
     """The executing half of a worker process."""
 
     def __init__(self, core: CoreWorker, output: WorkerOutput) -> None:
@@ -67,10 +69,7 @@ class Executor(Answering):
         self.main_ident = threading.get_ident()
         self.context: TaskContext | None = None  # of the task on the main thread
         self.current_peer: Peer | None = None
-        self.blocked_depth = 0
-        # The pump must not say "blocked" after the main thread has said "unblocked".
-        self._block_lock = threading.Lock()
-        self._told_blocked: set[Peer] = set()
+        self.begin_unblocked()
         self.on_idle: Callable[[], None] | None = None
         self.refused: dict[tuple[Peer, int], bool] = {}  # cancelled, perhaps just beginning: see interruption
         self.interruption = Interruption(self)
@@ -84,19 +83,19 @@ class Executor(Answering):
     # ---------------------------------------------------------------- frames
     def on_tasks(self, peer: Peer, message: Any) -> None:
         """(TASKS, batch)."""
-        if self.blocked_depth and self.actor is None:
-            with self._block_lock:
-                if self.blocked_depth:
-                    self._told_blocked.add(peer)
-                    peer.channel.send((RETURNED, [task[0] for task in message[1]], True))
-                    return
-        if self.actor is not None and self.actor.concurrent:
-            self.actor.accept(peer, message[1])
+        actor = self.actor
+        if actor is not None and actor.concurrent:
+            actor.accept(peer, message[1])
             return
-        empty = not peer.queue
-        peer.queue.extend(message[1])
-        if empty or peer not in self.ready:
-            self.ready.append(peer)
+        with self._block_lock:  # the thread that runs tasks may begin or end a wait right now
+            if self.blocked_depth and actor is None:
+                self._told_blocked.add(peer)
+                peer.channel.send((RETURNED, [task[0] for task in message[1]], True))
+                return
+            empty = not peer.queue
+            peer.queue.extend(message[1])
+            if empty or peer not in self.ready:
+                self.ready.append(peer)
 
     def on_export(self, peer: Peer, message: Any) -> None:
         """(EXPORT, number, name, blob, careful, max_calls): unpickled when first called: its error is the task's."""
@@ -160,6 +159,9 @@ class Executor(Answering):
             if self.on_idle is not None:
                 self.on_idle()
                 continue
+            if self.core.garbage_possible:
+                self.core.garbage_possible = False
+                loop.call_later(TIDY_AFTER_S, self._tidy)
             if loop.lead():
                 try:
                     while not self.ready and self.on_idle is None and not self.stopping:
@@ -168,6 +170,14 @@ class Executor(Answering):
                     loop.leave()
             else:
                 loop.await_turn()
+
+    def _tidy(self) -> None:
+        """Handles in reference cycles (an exception with its traceback) keep the objects of others alive, and an
+        idle process allocates nothing that would make the collector look for them."""
+        if self.ready or self.context is not None:
+            self.core.garbage_possible = True  # busy again: when it is idle next
+        else:
+            gc.collect()
 
     @door
     def run_queue(self, peer: Peer) -> None:
@@ -404,50 +414,15 @@ class Executor(Answering):
         self._looks_again = False
         self.tick()
 
-    # ---------------------------------------------------------------- blocking
-    def block(self) -> bool:
-        """The running task is about to wait: lend its CPU, return its neighbours."""
-        if threading.get_ident() != self.main_ident or self.context is None:
-            if self.actor is not None and self.actor.is_async:
-                self.actor.service.note_blocking()
-            return False
-        peer = self.current_peer
-        if peer is not None:
-            self.flush_replies(peer)
-        with self._block_lock:
-            self.blocked_depth += 1
-            if self.blocked_depth > 1:
-                return True
-            if self.actor is None:
-                told = self._told_blocked
-                told.update(self.ready)
-                if peer is not None:
-                    told.add(peer)
-                for other in told:
-                    numbers = [task[0] for task in other.queue]
-                    other.queue.clear()
-                    other.channel.send((RETURNED, numbers, True))
-        self.core.tell_node(WorkerBlocked())
-        return True
-
-    def unblock(self) -> None:
-        """The wait is over."""
-        with self._block_lock:
-            self.blocked_depth -= 1
-            if self.blocked_depth:
-                return
-            told, self._told_blocked = self._told_blocked, set()
-            self.core.tell_node(WorkerUnblocked())
-            for peer in told:
-                peer.channel.send((UNBLOCKED,))
-
 
 class _Unread:
     """An exported function not unpickled yet."""
 
     __slots__ = ("blob", "error", "limited")
 
-    def __init__(self, blob: bytes, error: BaseException | None, limited: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, blob: bytes, error: BaseException | None, limited: Callable[[Any], Any] | None
+    ) -> None:
         self.blob = blob
         self.error = error
         self.limited = limited  # counts its calls (`max_calls`)

@@ -73,7 +73,7 @@ class Replies(CoreState):
                     for wake in waiters:
                         wake()
                 if ref.pins:
-                    self.table[number] = ref
+                    self._keep_pinned(ref)
             if ref is not None and task is not None:
                 function = task[1]
         else:
@@ -83,6 +83,8 @@ class Replies(CoreState):
                 if ref is not None and ref.task is not None:
                     function = ref.task[1]
                     self._apply(peer, number, ref, state, value)
+                else:
+                    self._refuse(peer, state, value)
         if not later:
             later.append(array("d", submitted))
         if self.held:
@@ -111,7 +113,9 @@ class Replies(CoreState):
             self.generated(peer, ref, state, value)
             return
         if state == MULTI:
-            others = self.multi.get(number, [])
+            others = self.multi.get(number, ())
+            for one_state, one in value[1 + len(others) :]:
+                self.refuse_form(peer, one_state, one)
             for other, (one_state, one) in zip(others, value[1:]):
                 self._settle(other, one_state, self.accept_form(peer, one_state, one, other))
             state, value = value[0]
@@ -137,8 +141,26 @@ class Replies(CoreState):
         if ref is not None:
             self._settle(ref, state, value)
             if ref.pins:
-                self.table[number] = ref
+                self._keep_pinned(ref)
         self._drop_held((number,))
+
+    def _keep_pinned(self, ref: ObjectRef[Any]) -> None:
+        with (
+            self._holds_lock
+        ):  # or the last pin goes between the look and the entry, which then stays for ever
+            if ref.pins:
+                self.table[ref.n] = ref
+
+    def _refuse(self, peer: Peer, state: int, value: Any) -> None:
+        """An answer that nobody waits for any more."""
+        if state == MULTI:
+            for one_state, one in value:
+                self.refuse_form(peer, one_state, one)
+        elif state == GENERATED:
+            for one_state, one in zip(value[1] or (), value[2]):
+                self.refuse_form(peer, one_state, one)
+        else:
+            self.refuse_form(peer, state, value)
 
     def _drop_held(self, numbers: Any) -> None:
         table = self.table
