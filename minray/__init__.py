@@ -56,13 +56,11 @@ _HOMES = {
 }
 _ELSEWHERE = ("cloudpickle",)  # Ray offers it under its own name
 _MODULES = tuple(
-    "actor cross_language dag exceptions experimental job_config remote_function runtime_context runtime_env types "
-    "util testing widgets as_ray grading".split()
+    "_private actor cross_language dag exceptions experimental job_config remote_function runtime_context runtime_env "
+    "types util testing widgets as_ray grading".split()
 )
 SCRIPT_MODE, WORKER_MODE = 0, 1  # what some libraries compare a process's mode with
-_NOT_YET = frozenset(
-    "autoscaler cluster_utils dashboard data job_submission rllib serve train tune".split()
-)
+_NOT_YET = frozenset("autoscaler cluster_utils dashboard data job_submission rllib serve train tune".split())
 
 __all__ = [  # spelled out, not computed: type checkers and readers do not run code
     "ActorClass",

@@ -139,3 +139,16 @@ def test_a_logging_config_is_checked() -> None:
         ray.LoggingConfig(encoding="XML")
     with pytest.raises(ValueError, match="attribute"):
         ray.LoggingConfig(additional_log_standard_attrs=["nothing"])
+
+
+def test_private_names_that_libraries_cannot_do_without() -> None:
+    assert part("_private.services").get_node_ip_address() == ray.util.get_node_ip_address()
+    worker = part("_private.worker").global_worker
+    assert worker.connected and worker.mode == ray.SCRIPT_MODE
+    worker.check_connected()
+
+    @ray.remote
+    def mode() -> Any:
+        return importlib.import_module(f"{ENGINE}._private.worker").global_worker.mode
+
+    assert ray.get(mode.remote()) == ray.WORKER_MODE
