@@ -1,4 +1,4 @@
-"""Constants of Ray that libraries pass back to `init`. minray's sessions have tokens of their own."""
+"""Which constants of Ray do libraries pass back to `init`? minray's sessions have tokens of their own."""
 
 REDIS_DEFAULT_PASSWORD = "5241590000000000"
 DEFAULT_OBJECT_STORE_MEMORY_PROPORTION = 0.3
