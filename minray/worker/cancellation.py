@@ -218,6 +218,9 @@ class Cancellation(CoreState):
         kind, numbers, states, values, times = message
         hits = [index for index, number in enumerate(numbers) if number in self.revoked]
         if not hits:
+            some = next(iter(self.revoked))  # its answer may have come while it was being revoked
+            if (ref := self.table.get(some)) is None or ref.task is None:
+                self.revoked.discard(some)
             return message
         states = [PLAIN] * len(numbers) if states is None else list(states)
         values = list(values)

@@ -86,7 +86,7 @@ class Producing:
         self.sent = rules.skip
         self.credit = rules.taken
         self.unwanted = False  # nobody will take anything more
-        self.orphaned = False  # the caller's process is gone
+        self.orphaned = False  # the caller's process is gone, or has cancelled an actor's call
         self.out: deque[tuple[int, Any]] = deque()  # (state, form) not sent yet
         self.size = 0
         self.flushed_s = 0.0
@@ -162,6 +162,13 @@ class Generating:
             if caller is peer:
                 one.orphaned = True
         self._wake_all()
+
+    def stop(self, peer: Peer, number: int) -> None:
+        """The call of an actor is cancelled: its generator gets no further than its next item."""
+        one = self.running.get((peer, number))
+        if one is not None:
+            one.orphaned = True
+            one.wake()
 
     def _wake_all(self) -> None:
         for one in list(self.running.values()):

@@ -32,7 +32,7 @@ from minray.base import ids
 from minray.base.errors import TaskCancelledError
 from minray.serialization.errors import dump_error
 from minray.serialization.values import FAILED
-from minray.worker.interrupts import RUNTIME, interrupts
+from minray.worker.interrupts import interrupts
 from minray.worker.peer import Peer
 from minray.worker.task_context import TaskContext, current_task
 from minray.worker.wire import RETURNED
@@ -47,6 +47,8 @@ FORGET_S = 5.0
 TOLD_MAX = 4096
 LAST_WORDS_S = 1.0
 _perf = time.perf_counter
+
+_ABOVE_THE_API = ("minray.util.", "minray.testing.", "minray.grading.", "minray.dag")
 
 doors: set[CodeType] = set()
 """Functions of the runtime that call user code: what runs right above one of them may be interrupted."""
@@ -137,6 +139,7 @@ class Interruption:
             self.core.untold.add(context)
             self.core.cancel_children(context, force)
         if self.executor.actor is not None:
+            self.executor.generating.stop(context.peer, context.number)
             if self.executor.context is context:
                 self._watch(context)
             return
@@ -255,13 +258,20 @@ class Interruption:
         )
 
 
+def _is_runtime(frame: FrameType) -> bool:
+    """All of minray but the parts that stand on its public API. The API counts, for it imports modules when
+    they are first needed, and an import that is broken off is told as another error."""
+    name = frame.f_globals.get("__name__", "")
+    return name.startswith("minray.") and not name.startswith(_ABOVE_THE_API)
+
+
 def _in_user_code(frame: FrameType | None) -> bool:
     """Whether user code, called by a door of the runtime, is on top of the stack."""
     walk = frame
     while walk is not None:
         if walk.f_code in doors:
             return walk is not frame
-        if walk.f_globals.get("__name__", "").startswith(RUNTIME):
+        if _is_runtime(walk):
             return False
         walk = walk.f_back
     return False
@@ -272,7 +282,7 @@ def _will_be_whole(frame: FrameType | None) -> bool:
     (a generator that waits for its consumer)."""
     walk = frame
     while walk is not None and walk.f_code not in doors:
-        if not walk.f_globals.get("__name__", "").startswith(RUNTIME):
+        if not _is_runtime(walk):
             return _in_user_code(walk)
         walk = walk.f_back
     return walk is not None

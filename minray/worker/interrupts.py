@@ -23,7 +23,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-RUNTIME = (  # where an exception between two lines would leave half of something
+_RUNTIME = (
     "minray.worker.",
     "minray.rpc.",
     "minray.object_store.",
@@ -67,7 +67,7 @@ class Interrupts:
                 return  # it was raised between the nudge and its arrival
         walk = frame
         while walk is not None:
-            if walk.f_globals.get("__name__", "").startswith(RUNTIME):
+            if walk.f_globals.get("__name__", "").startswith(_RUNTIME):
                 self.pending = True
                 if self.wake_fd >= 0:
                     with contextlib.suppress(OSError):

@@ -159,6 +159,14 @@ def test_merge_replaces_named_options_and_keeps_the_rest() -> None:
         actor.merge({"concurrency_groups": {}})
 
 
+def test_a_gpu_task_gets_a_fresh_process_unless_it_says_otherwise_where_it_is_declared() -> None:
+    gpu = parse_task_options({"num_gpus": 0.5})
+    assert gpu.max_calls == 1
+    assert gpu.merge({"num_gpus": 0}).max_calls == 1
+    assert parse_task_options({"num_gpus": 1, "max_calls": 0}).max_calls == 0
+    assert parse_task_options({}).merge({"num_gpus": 1}).max_calls == 0
+
+
 def test_an_override_of_get_if_exists_may_come_before_the_name() -> None:
     with pytest.raises(ValueError, match="get_if_exists"):
         ActorOptions().merge({"get_if_exists": True})

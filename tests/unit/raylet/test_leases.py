@@ -337,6 +337,22 @@ def test_a_broken_lease_kills_the_worker() -> None:
     assert world.doomed == [(grant.worker_id, "its owner gave it up")]
 
 
+def test_a_worker_that_has_done_its_share_is_lent_to_nobody_and_not_killed() -> None:
+    world = World(CPU=1)
+    world.client(A)
+    world.demand(A, CPU, 1)
+    world.connect()
+    first = world.grants[0][1]
+    world.give(A, first.lease_id, retired=True)
+    assert world.available == {"CPU": 1.0} and not world.doomed
+    world.demand(A, CPU, 1)
+    world.connect()
+    second = world.grants[-1][1]
+    assert second.worker_id != first.worker_id
+    world.die(first.worker_id, "process 1 exited with code 0")
+    assert world.available == {}
+
+
 def test_a_lease_returned_twice_or_by_a_stranger_changes_nothing() -> None:
     world = World(CPU=1)
     world.client(A, B)

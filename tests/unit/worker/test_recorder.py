@@ -8,7 +8,7 @@ from typing import Any
 
 from minray.base import events as ev
 from minray.worker.blocked_gets import BlockedGet
-from minray.worker.recorder import CHUNK, CHUNKS_MAX, DISPATCH, DONE, Recorder
+from minray.worker.recorder import CHUNK, CHUNKS_MAX, DISPATCH, DONE, ENDED, Recorder
 
 OWNER, WORKER = b"o" * 16, b"w" * 16
 
@@ -39,6 +39,11 @@ class Owner:
         for number in numbers:
             del self.table[number]
         self.recorder.roll()
+
+    def cancel(self, number: int) -> None:
+        entry = (ENDED, 70.0, number, float(number), 7, None, "cancelled", "TaskCancelledError: enough", 0)
+        self.recorder.log.append(entry)
+        del self.table[number]
 
 
 def kinds(page: ev.EventPage) -> list[str]:
@@ -137,3 +142,37 @@ def test_a_wait_that_is_under_way_is_told_once_to_each_reader() -> None:
     (second,) = owner.recorder.read(first.cursor).events
     assert isinstance(second, ev.GetStarted)
     assert (second.what, second.count, second.ready, second.time_s) == ("wait", 2, 1, 6.0)
+
+
+def test_a_task_cancelled_in_the_queue_was_submitted_and_has_no_worker() -> None:
+    owner = Owner()
+    owner.cancel(owner.submit())
+    page = owner.recorder.read(0)
+    assert kinds(page) == ["TaskSubmitted", "TaskFinished"]
+    finished = page.events[1]
+    assert isinstance(finished, ev.TaskFinished)
+    assert (finished.outcome, finished.worker_id, finished.name) == ("cancelled", "", "f7")
+
+
+def test_a_reader_who_knows_the_task_hears_only_of_its_end() -> None:
+    owner = Owner()
+    first, second = owner.submit(), owner.submit()
+    owner.dispatch(first)
+    page = owner.recorder.read(0)
+    owner.cancel(first)
+    owner.cancel(second)
+    assert kinds(owner.recorder.read(page.cursor)) == ["TaskFinished", "TaskFinished"]
+    everything = kinds(owner.recorder.read(0))
+    assert everything.count("TaskSubmitted") == 2 and everything.count("TaskFinished") == 2
+
+
+def test_an_answer_that_says_cancelled_has_that_outcome() -> None:
+    owner = Owner()
+    number = owner.submit()
+    owner.dispatch(number)
+    times = array("d", [60.0, 61.0]).tobytes()
+    errors = {number: "TaskCancelledError: Task: f7 was cancelled while it ran."}
+    owner.recorder.log.append((DONE, (number,), (4,), times, WORKER, 42, {}, errors, [array("d", [1.0])]))
+    del owner.table[number]
+    finished = owner.recorder.read(0).events[-1]
+    assert isinstance(finished, ev.TaskFinished) and finished.outcome == "cancelled"
