@@ -42,6 +42,7 @@ def run_worker(boot: WorkerBoot) -> None:
             wire.CREDIT: executor.generating.on_credit,
         }
     )
+    core.loop.attentive = True
     executor.interruption.install()
     executor.limits.install()
     core.on_log = lambda lines: output.forward(lines, executor.current_peer)

@@ -53,6 +53,7 @@ class Loop:
         self.pump_blocks = False
         self.turn_wanted = False  # the thread that runs tasks waits for the leadership (`await_turn`)
         self.busy = False  # work pends: leaders poll with a timeout and tick
+        self.attentive = False  # others give orders to this process (a worker): it reads every tick
         self.sleeps = False  # a leader polls, perhaps without a timeout
         self.stopped = False
         self.on_wake: Callable[[], None] | None = None  # somebody wrote to the eventfd
@@ -274,10 +275,11 @@ class Loop:
                 seen = self.lead_count
             if self.lead_count != seen:
                 seen = self.lead_count
-                if (self.busy or self._timers) and self.leadership.acquire(False):
+                # Who led may have read one channel only, as a task does that submits without a pause.
+                if (self.busy or self._timers or self.attentive) and self.leadership.acquire(False):
                     self.leader_ident = get_ident()
                     try:
-                        self.tick()
+                        self.poll_once(0)
                     finally:
                         self.leave()
                 continue
