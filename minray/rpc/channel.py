@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import mmap
 import os
 import pickle
 import socket
@@ -133,7 +134,7 @@ class Channel:
         self.outbox.clear()
 
     # ---------------------------------------------------------------- in
-    def receive_into(self, buffer: bytearray, view: memoryview) -> Any:
+    def receive_into(self, buffer: bytearray | mmap.mmap, view: memoryview) -> Any:
         """One message that has arrived, else None. Never blocks.
 
         Raises: EOFError when the other side is gone; BlockingIOError is never raised.

@@ -19,6 +19,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import mmap
 import os
 import select
 import threading
@@ -62,7 +63,7 @@ class Loop:
         self._timer_numbers = itertools.count()
         self._on_tick = on_tick
         self._on_end = on_end
-        self._buffer = bytearray(RECEIVE_BYTES)
+        self._buffer = mmap.mmap(-1, RECEIVE_BYTES)  # pages that no message reached cost no memory
         self._view = memoryview(self._buffer)
         self._pump: threading.Thread | None = None
         self._summons = threading.Event()
