@@ -226,6 +226,12 @@ class WorkerDied(NamedTuple):
     submitted: bool = False  # it asked for workers or actors: there were tasks of its own
 
 
+class WorkersDied(NamedTuple):
+    """node -> every client: several that died within moments."""
+
+    deaths: tuple[WorkerDied, ...]
+
+
 class LogLines(NamedTuple):
     """client -> client or node -> drivers: output of `label` ("f", "Counter.add", ...)."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from minray.base import ids
 from minray.base.config import SessionConfig
+from minray.base.descriptors import raise_limit
 from minray.base.events import EventPage
 from minray.base.messages import CreateActor
 from minray.engine.seam import ActorSpec, FunctionSpec, RunningTask, slot
@@ -268,6 +269,7 @@ class ClusterEngine:
 
 def join_driver(config: SessionConfig, node: Any) -> ClusterEngine:
     """Make this process a driver of a running node and put the engine into the slot."""
+    raise_limit()
     core = CoreWorker(config, ids.new_worker_id(), is_driver=True)
     core.join()
     engine = ClusterEngine(core, node)

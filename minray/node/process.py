@@ -19,6 +19,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from minray.base.config import SessionConfig
+from minray.base.descriptors import workers_allowed
 from minray.node.session_dir import remove_session_dir
 from minray.raylet.store import make_arena
 from minray.raylet.zygote import Zygote, set_process_name
@@ -146,7 +147,7 @@ def serve(
     shell.after_batch(monotonic_s())
     pipe.sendall(b"ready")
     if not config.max_workers:
-        leases.max_workers = workers_by_memory(config)
+        leases.max_workers = min(workers_by_memory(config), workers_allowed())
     loop.run(shell.after_batch)
 
     shell.say_goodbye(reasons[0])

@@ -18,6 +18,7 @@ import time
 
 import minray
 from minray.base.config import SessionConfig
+from minray.base.descriptors import raise_limit
 from minray.node.session_dir import process_start_time, remove_session_dir, write_session
 
 WORKER_ENTRY = "minray.engine.worker_process:run_worker"
@@ -108,6 +109,7 @@ def begin_node(config: SessionConfig, *, worker_entry: str = WORKER_ENTRY) -> No
     log_path = os.path.join(config.log_dir, "node.log")
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
+        raise_limit()  # the node inherits it
         process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND, root, str(its.fileno())],
             stdin=subprocess.DEVNULL,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
+from minray.base.messages import WorkerDied, WorkersDied
+from minray.raylet.event_loop import EventLoop, monotonic_s
 from minray.raylet.zygote_link import WorkerExit
 
 LOG_LINES = 10
+GATHER_S = 0.01
 _TAIL_BYTES = 8 << 10
 _HINTS = {
     signal.SIGKILL: "minray did not send it: the kernel's out-of-memory killer does, and so may a person",
@@ -62,3 +67,31 @@ def story_of(pid: int, how: WorkerExit, ordered: str, log_path: str) -> str:
 
 
 _KNOWN = frozenset(signal.Signals)
+
+
+class DeathNotices:
+    """Tells every client of deaths: one at once, those that follow within moments together.
+
+    A thousand actors that are killed at once would otherwise be a million messages.
+    """
+
+    def __init__(self, loop: EventLoop, broadcast: Callable[[Any], None]) -> None:
+        self._loop = loop
+        self._broadcast = broadcast
+        self._untold: list[WorkerDied] = []
+        self._told_s = 0.0
+
+    def tell(self, died: WorkerDied) -> None:
+        """A worker died."""
+        if not self._untold and monotonic_s() - self._told_s >= GATHER_S:
+            self._told_s = monotonic_s()
+            self._broadcast(died)
+            return
+        self._untold.append(died)
+        if len(self._untold) == 1:
+            self._loop.call_later(GATHER_S, self._tell_all)
+
+    def _tell_all(self) -> None:
+        deaths, self._untold = tuple(self._untold), []
+        self._told_s = monotonic_s()
+        self._broadcast(deaths[0] if len(deaths) == 1 else WorkersDied(deaths))

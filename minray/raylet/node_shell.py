@@ -35,7 +35,7 @@ from minray.base.messages import (
     WorkerUnblocked,
 )
 from minray.raylet.clients import Client, Connections
-from minray.raylet.deaths import story_of
+from minray.raylet.deaths import DeathNotices, story_of
 from minray.raylet.event_loop import EventLoop, monotonic_s
 from minray.raylet.state import commands
 from minray.raylet.state.demand import Placement
@@ -98,6 +98,7 @@ class NodeShell:
         self.clients = self.connections.clients
         self._first_driver_gone = first_driver_gone
         self._ordered_deaths: dict[bytes, str] = {}
+        self.notices = DeathNotices(loop, self.broadcast)
         self._submitters: set[bytes] = set()  # who may have recorded tasks of its own that nobody was told
         self._callers: set[bytes] = set()  # who may call actors at any time
         self.gcs: Gcs
@@ -297,7 +298,7 @@ class NodeShell:
             return
         self._client_gone(client)
         if known:  # an idle worker that goes unseen wakes nobody
-            self.broadcast(WorkerDied(worker_id, pid, how.code, how.signal, story, submitted))
+            self.notices.tell(WorkerDied(worker_id, pid, how.code, how.signal, story, submitted))
 
     def _remove_file(self, path: str) -> None:
         try:

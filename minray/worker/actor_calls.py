@@ -13,6 +13,7 @@ reference, other handles borrow it, and when the last one is gone the actor is a
 
 from __future__ import annotations
 
+import errno
 import pickle
 import sys
 import time
@@ -42,6 +43,7 @@ from minray.worker.peer import Peer
 from minray.worker.submission import BATCH, CORK_S, FRAME_TASKS, WINDOW_TASKS
 from minray.worker.wire import Call, Yields
 
+AGAIN_S = 0.5  # a connection that the system refused for lack of descriptors
 _perf = time.perf_counter
 _new = ObjectRef.__new__
 
@@ -180,10 +182,22 @@ class ActorCalls:
         self.incarnation = change.incarnation
         try:
             self.peer = self.core.attach(change.worker_id, change.address, change.pid)
-        except OSError:
-            return  # it died meanwhile: the next report says so
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                core = self.core
+                core.warn(
+                    "descriptors",
+                    f"minray: this process cannot open another connection to an actor ({error.strerror}): it holds "
+                    f"{len(core.loop.channels)}. Calls wait until others are closed; `ulimit -n` raises the limit.",
+                )
+                core.loop.call_later(AGAIN_S, lambda: self._connect_again(change))
+            return  # else it died meanwhile: the next report says so
         self.peer.lease = self
         self.flush()
+
+    def _connect_again(self, change: ActorChanged) -> None:
+        if self.state == "alive" and self.incarnation == change.incarnation and self.peer is None:
+            self._connect(change)
 
     def _lost(self, for_ever: bool) -> None:
         core = self.core

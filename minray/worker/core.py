@@ -38,6 +38,7 @@ from minray.base.messages import (
     StoreTrim,
     Welcome,
     WorkerDied,
+    WorkersDied,
 )
 from minray.object_store.arena import Arena
 from minray.object_store.spill_files import SpillFiles
@@ -107,6 +108,7 @@ class CoreWorker(
             DemandStuck: self.on_stuck,
             ActorChanged: self.on_actor_changed,
             WorkerDied: self.on_worker_died,
+            WorkersDied: lambda message: self.on_workers_died(message.deaths),
             StoreTrim: self.on_store_trim,
             RoomWanted: self.on_room_wanted,
             SpillOrdered: self.on_spill_ordered,

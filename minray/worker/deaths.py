@@ -136,6 +136,11 @@ class Deaths(CoreState):
         self.resume_lost(died.worker_id)
         self.clear_after(died.worker_id)
 
+    def on_workers_died(self, deaths: tuple[WorkerDied, ...]) -> None:
+        """The node reports several."""
+        for died in deaths:
+            self.on_worker_died(died)
+
     def resume_lost(self, worker_id: bytes) -> None:
         """Continue what waited for the cause of a death."""
         for then in self.awaiting_cause.pop(worker_id, []):

@@ -34,6 +34,7 @@ from minray.base.messages import (
     Welcome,
     WorkerBlocked,
     WorkerDied,
+    WorkersDied,
     WorkerUnblocked,
 )
 from minray.base.resources import shape_of
@@ -100,7 +101,8 @@ class Driver:
             left_s = give_up_s - time.monotonic()
             assert left_s > 0, f"no {kind.__name__}; heard {self.heard}"
             if select.select([self.channel], [], [], left_s)[0]:
-                self.heard += self.channel.receive_all(self._buffer, self._view)
+                for message in self.channel.receive_all(self._buffer, self._view):
+                    self.heard += message.deaths if type(message) is WorkersDied else [message]
 
     def lease(self, shape: Any = CPU) -> LeaseGranted:
         self.tell(LeaseDemand(shape, 1))

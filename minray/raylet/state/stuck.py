@@ -82,10 +82,12 @@ def _no_process(table: LeaseTable) -> str:
         return ""
     actors = sum(worker.state == "actor" for worker in pool.workers.values())
     blocked = len(pool) - actors
+    allowed = f"{table.max_workers} worker processes that this node's memory and open files (ulimit -n) allow"
+    if not blocked:
+        return f"all {allowed} are taken, {actors} an actor each: end some of them, or raise max_workers"
     return (
-        f"all {table.max_workers} worker processes that this node's memory allows are taken: {blocked} hold a "
-        f"task that waits in get, {actors} an actor, so none is left to run what they wait for. Return "
-        f"references instead of waiting for them inside tasks, or raise max_workers"
+        f"all {allowed} are taken: {blocked} hold a task that waits in get, {actors} an actor, so none is left to run what they "
+        f"wait for. Return references instead of waiting for them inside tasks, or raise max_workers"
     )
 
 
