@@ -86,8 +86,8 @@ def _no_process(table: LeaseTable) -> str:
     if not blocked:
         return f"all {allowed} are taken, {actors} an actor each: end some of them, or raise max_workers"
     return (
-        f"all {allowed} are taken: {blocked} hold a task that waits in get, {actors} an actor, so none is left to run what they "
-        f"wait for. Return references instead of waiting for them inside tasks, or raise max_workers"
+        f"all {allowed} are taken: {blocked} hold a task that waits in get, {actors} an actor, so none is left to "
+        f"run what they wait for. Return references instead of waiting for them inside tasks, or raise max_workers"
     )
 
 
