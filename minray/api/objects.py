@@ -92,8 +92,10 @@ def put(value: Any, *, _owner: Any = None, _tensor_transport: str | None = None)
     return engine.put(value)  # type: ignore[no-any-return]
 
 
-def cancel(ray_waitable: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
-    """Stop the task that makes this reference; nothing happens when it has its value.
+def cancel(
+    ray_waitable: ObjectRef[Any] | ObjectRefGenerator, *, force: bool = False, recursive: bool = True
+) -> None:
+    """Stop the task that makes this reference (or these items); nothing happens when it has its value.
 
     A task that has not begun never runs; in one that runs a KeyboardInterrupt is raised, or its worker process
     ends (`force`). A call of an async actor gets a CancelledError, another running method is only told
@@ -103,7 +105,7 @@ def cancel(ray_waitable: ObjectRef[Any], *, force: bool = False, recursive: bool
     Raises: TypeError for anything but a reference, ValueError for an actor's call by force, RuntimeError without
     a cluster.
     """
-    ref = getattr(ray_waitable, "_generator_ref", ray_waitable)
+    ref = ray_waitable._generator_ref if isinstance(ray_waitable, ObjectRefGenerator) else ray_waitable
     if not isinstance(ref, ObjectRef):
         raise TypeError(
             "ray.cancel() only supported for object refs. For actors, try ray.kill(). "

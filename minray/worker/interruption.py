@@ -135,6 +135,8 @@ class Interruption:
     def stop(self, context: TaskContext, force: bool, recursive: bool) -> None:
         """The task of `context` runs: tell it, and its children."""
         self.note(context)
+        if self.executor.context is context:
+            self.core.untold.clear()  # of those that ran here before
         if recursive:
             self.core.untold.add(context)
             self.core.cancel_children(context, force)
@@ -180,7 +182,7 @@ class Interruption:
             return
         if threading.get_ident() == self.executor.main_ident:
             interrupts.pending = True  # the main thread reads, inside the task's own get or wait
-        else:
+        elif callable(signal.getsignal(signal.SIGINT)):  # else the task has switched it off, or to "kill"
             self._sent = True
             signal.pthread_kill(self.executor.main_ident, signal.SIGINT)
         self.core.loop.call_later(STRIKE_AGAIN_S, self._strike)
@@ -205,7 +207,7 @@ class Interruption:
 
         Raises: KeyboardInterrupt in the task that is meant."""
         interrupts.pending = False
-        context = current_task()
+        context = current_task() or self.executor.context  # None: a thread of the user's
         if context is not None and context in self.core.untold:
             self.core.cancel_children(context, False)
         target = self.target

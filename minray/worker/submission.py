@@ -124,6 +124,8 @@ class Submission(CoreState):
             self.kick(group, _perf())
 
         self.when_ready(ref, payload, dependencies, send)
+        if interrupts.pending:
+            interrupts.raise_pending()
         return ref
 
     def _register(

@@ -151,6 +151,10 @@ def _one(ray: Any) -> Any:
     return ray.remote(_return_one)
 
 
+def _return(value: Any) -> Any:
+    return value
+
+
 def _return_one() -> int:
     return 1
 
@@ -435,11 +439,12 @@ def test_what_a_method_submits_after_the_order_is_cancelled_until_it_has_looked(
     cluster: Any, tmp_path: Path
 ) -> None:
     ray = cluster
-    one = _one(ray)
+    one = ray.remote(_return)
+    seven = ray.put(7)
 
     @ray.remote
     class Actor:
-        def work(self, path: str, gate: str) -> list[str]:
+        def work(self, path: str, gate: str) -> list[Any]:
             Path(path).touch()
             while not Path(gate).exists():
                 time.sleep(0.005)
@@ -448,13 +453,13 @@ def test_what_a_method_submits_after_the_order_is_cancelled_until_it_has_looked(
             self.seen.append(self.try_one())  # it knows: this is on purpose
             return self.seen
 
-        def try_one(self) -> str:
+        def try_one(self) -> Any:
             try:
-                return str(ray.get(one.remote()))
+                return ray.get([one.remote(1), one.remote(seven)])
             except TaskCancelledError:
                 return "cancelled"
 
-        def log(self) -> list[str]:
+        def log(self) -> list[Any]:
             return self.seen
 
     actor = Actor.remote()
@@ -464,7 +469,7 @@ def test_what_a_method_submits_after_the_order_is_cancelled_until_it_has_looked(
     time.sleep(0.1)
     (tmp_path / "gate").touch()
     _cancelled(ray, ref)
-    assert ray.get(actor.log.remote()) == ["cancelled", "1"]
+    assert ray.get(actor.log.remote()) == ["cancelled", [1, 7]]
 
 
 def test_the_children_of_a_neighbour_are_left_alone(cluster: Any, tmp_path: Path) -> None:
@@ -972,3 +977,24 @@ def test_tasks_children_and_calls_cancelled_at_random_end_once_and_leave_nothing
     gc.collect()
     _until(lambda: not core.table and not core.held and not core.unready)
     _until(lambda: ray.available_resources().get("CPU") == 2.0)
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL], ids=["ignored", "default"])
+def test_a_task_that_switches_the_interrupt_off_can_only_be_ended_by_force(
+    cluster: Any, tmp_path: Path, handler: Any
+) -> None:
+    ray = cluster
+
+    @ray.remote
+    def deaf(path: str) -> None:
+        signal.signal(signal.SIGINT, handler)
+        Path(path).write_text(str(os.getpid()))
+        time.sleep(LONG_S)
+
+    ref = deaf.remote(str(tmp_path / "a"))
+    pid = int(_until(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text()))
+    ray.cancel(ref)
+    assert ray.wait([ref], timeout=0.3) == ([], [ref])
+    assert not _gone(pid)
+    ray.cancel(ref, force=True)
+    _cancelled(ray, ref)
