@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import pickle
 import re
 import sys
 import traceback
@@ -386,12 +387,19 @@ def format_traceback(exc: BaseException) -> str:
     return text.removeprefix("Traceback (most recent call last):\n").rstrip("\n")
 
 
+_EXPLAINED = (RayError, TypeError, ValueError, pickle.PicklingError)
+
+
 def _trim(tree: traceback.TracebackException) -> None:
     pending: list[traceback.TracebackException | None] = [tree]
     while pending:
         node = pending.pop()
         if node is not None:
             node.stack = _visible_frames(node.stack)
+            if issubclass(node.exc_type or BaseException, _EXPLAINED) and all(
+                _is_machinery(frame.filename) for frame in node.stack
+            ):
+                node.stack = traceback.StackSummary()  # raised by us, for the user: the message is what counts
             pending += [node.__cause__, node.__context__, *(getattr(node, "exceptions", None) or ())]
 
 
@@ -467,7 +475,10 @@ class LocalRayletDiedError(RayError):
     """The node process died under the task."""
 
     def __str__(self) -> str:
-        return super().__str__() or "The task's node process died."
+        return super().__str__() or (
+            "The node process died, and with it every worker, actor and object of the session. Call shutdown(), then "
+            "init() again; what the node said last is in logs/node.log of the session's folder."
+        )
 
 
 class NodeDiedError(RayError):
@@ -679,6 +690,10 @@ class OwnerDiedError(ObjectLostError):
         "Its owner (the process that created the reference by `.remote()` or `put()`) has exited, "
         "so that the object's value is no longer known."
     )
+
+    def __str__(self) -> str:
+        known = f"\nWhat is known of its end: {self.owner_address}" if self.owner_address else ""
+        return super().__str__() + known
 
 
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):

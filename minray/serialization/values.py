@@ -20,7 +20,7 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pickle import PickleBuffer
 from typing import Any
 
@@ -124,6 +124,16 @@ def _explained(error: Exception, value: Any) -> Exception:
     if isinstance(error, pickle.PicklingError):
         return pickle.PicklingError(text)
     return TypeError(text)
+
+
+def blame_argument(args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> Exception:
+    """The error of arguments that cannot be pickled together, with the one that cannot be pickled alone."""
+    for name, value in [*((f"number {index}", value) for index, value in enumerate(args)), *kwargs.items()]:
+        try:
+            dump(value)
+        except Exception as own:
+            return type(error)(f"The argument {name} of the call cannot be sent. {own}")
+    return error
 
 
 def _short(value: Any) -> str:

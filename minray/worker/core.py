@@ -257,13 +257,19 @@ class CoreWorker(
             if ref.w and ref.task is not None:
                 self.fail_task(number, LocalRayletDiedError("The cluster was shut down before the task had ended."))
 
+    def _how_the_node_ended(self) -> str:
+        return (
+            f"{self.node_lost or 'the node process died'} (pid {self.node_pid}): every worker, actor and object of the "
+            "session went with it. Call shutdown(), then init() again."
+        )
+
     def _fail_everything(self) -> None:
         with self.flush_lock:
             for waiting in [*self.groups.values(), *self.actors.values()]:
                 waiting.queue.clear()
         for number, ref in list(self.table.items()):
             if ref.task is not None:
-                self.fail_task(number, LocalRayletDiedError())
+                self.fail_task(number, LocalRayletDiedError(self._how_the_node_ended()))
         for peer in list(self.peers.values()):
             self.drop_holds(peer)
 

@@ -21,7 +21,15 @@ from typing import Any
 
 from minray.base.messages import LeaseDemand, Shape
 from minray.rpc.channel import PACKET_BYTES
-from minray.serialization.values import FAILED, PENDING, PLAIN_TEXT_LIMIT, PLAIN_TYPES, STORED, Stored
+from minray.serialization.values import (
+    FAILED,
+    PENDING,
+    PLAIN_TEXT_LIMIT,
+    PLAIN_TYPES,
+    STORED,
+    Stored,
+    blame_argument,
+)
 from minray.worker.core_state import CoreState, Lease, TaskGroup
 from minray.worker.functions import FunctionRecord
 from minray.worker.interrupts import interrupts
@@ -183,7 +191,10 @@ class Submission(CoreState):
             args = tuple(_slot(value, dependencies) for value in args)
         if kwargs and any(type(value) in _REF_TYPES for value in kwargs.values()):
             kwargs = {key: _slot(value, dependencies) for key, value in kwargs.items()}
-        state, form, refs = self.store.seal((args, kwargs))
+        try:
+            state, form, refs = self.store.seal((args, kwargs))
+        except (TypeError, pickle.PicklingError) as error:
+            raise blame_argument(args, kwargs, error) from error.__cause__
         if state == STORED:
             stream, buffers, block, _ = form
             if block is not None:
