@@ -38,10 +38,11 @@ class HandleInfo:
     max_pending_calls: int = -1
     in_order: bool = True
     groups: tuple[str, ...] = ()
+    task_events: bool = True
     signatures: dict[str, Any] = field(default_factory=dict)  # not pickled: checks made from the class
 
     def __reduce__(self) -> tuple[Any, ...]:
-        limits = (self.max_task_retries, self.max_pending_calls, self.in_order, self.groups)
+        limits = (self.max_task_retries, self.max_pending_calls, self.in_order, self.groups, self.task_events)
         return HandleInfo, (self.class_name, self.methods, *limits)
 
 
@@ -61,6 +62,8 @@ class ActorMethod:
         self._rules = options.call_rules()
         if self._rules is not None and (group := self._rules.concurrency_group) and group not in handle._info.groups:
             raise ValueError(unknown_group(group, handle._info.class_name, handle._info.groups))
+        recorded = options.enable_task_events
+        self._silent = not (handle._info.task_events if recorded is None else recorded)
         self._engine: Any = None
         self._call: Any = None
 
@@ -72,6 +75,8 @@ class ActorMethod:
         if self._engine is not slot.engine or self._call is None:
             self._call = self._handle._bind()
             self._engine = slot.engine
+            if self._silent:
+                self._call = slot.engine.untraced(self._call)
         if self._rules is not None:
             return self._call(self._name, args, kwargs, self._returns, self._rules)
         return self._call(self._name, args, kwargs, self._returns)
@@ -308,6 +313,7 @@ class ActorClass:
                 options.max_pending_calls,
                 self._calls_in_order(),
                 tuple(options.concurrency_groups),
+                options.enable_task_events,
             )
             self._info.signatures = signatures
         return self._info

@@ -95,6 +95,8 @@ class RemoteFunction:
             options.max_calls,
         )
         self._submit = engine.prepare(spec)
+        if not options.enable_task_events:
+            self._submit = engine.untraced(self._submit)
         self._engine = engine
 
     def __reduce__(self) -> tuple[Any, ...]:

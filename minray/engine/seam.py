@@ -115,6 +115,9 @@ class Engine(Protocol):
     def ask(self, what: str, argument: Any = None) -> Any:
         """A question to the control plane: "nodes", "cluster_resources", "available_resources", "state", ..."""
 
+    def untraced(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, a submitter or a bound actor, whose tasks leave no events (`enable_task_events=False`)."""
+
     def events(self, cursor: int) -> EventPage:
         """What happened since `cursor` (0: the start)."""
 

@@ -33,6 +33,7 @@ DISPATCH, DONE, RECORD, GET, ENDED = range(5)
 NO_ATTEMPTS: dict[int, int] = {}  # shared by the entries of tasks that were not tried before
 CHUNK = 8192
 NAMED_MAX = 50_000
+HIDDEN_MAX = 200_000  # tasks without events that are remembered
 CHUNKS_MAX = 24  # about 200,000 entries of the log
 _BITS = 40  # of a cursor: the low ones count the log's entries, the high ones are an object number
 _LOW = (1 << _BITS) - 1
@@ -49,6 +50,7 @@ class Recorder:
         self._arguments: dict[int, tuple[str, ...]] = {}  # the few tasks that take references
         self._parents: list[tuple[int, str]] = []  # (number of the first child, parent's task id)
         self._names: dict[int, str] = {}
+        self._hidden: dict[str, None] = {}  # ids of tasks that leave no events, in order
         # Set by the core worker:
         self.table: Mapping[int, Any] = {}  # number -> reference
         self.next_number: Callable[[], int] = lambda: 0
@@ -62,6 +64,13 @@ class Recorder:
         if len(self._arguments) > 50_000:
             self._arguments.clear()
         self._arguments[number] = arguments
+
+    def hide(self, numbers: Iterable[int]) -> None:
+        """Readers see nothing of these tasks."""
+        for number in numbers:
+            self._hidden[self._task(number)] = None
+        while len(self._hidden) > HIDDEN_MAX:
+            del self._hidden[next(iter(self._hidden))]
 
     def parent_is(self, number: int, parent: str) -> None:
         """Submissions from `number` on are made by the task `parent` ("": by nobody's)."""
@@ -201,7 +210,8 @@ class Recorder:
             when, function, actor = submitted[number]
             if function is not None:
                 found.append(self._submission(number, when, function, actor))
-        return found
+        hidden = self._hidden
+        return [event for event in found if getattr(event, "task_id", "") not in hidden] if hidden else found
 
     def _submission(self, number: int, when: float, function: Any, actor: Any) -> ev.Event:
         self._names[number] = name = self._name(function, actor)
