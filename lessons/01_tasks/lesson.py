@@ -505,7 +505,8 @@ for question, right, why in zip(
     question.reveal(right, why)
 
 # %% [markdown]
-# *Next: lesson 02 looks at the objects behind the references. Where do they live, and who owns them?*
+# *Next: [lesson 02](../02_objects/lesson.ipynb) looks at the objects behind the references. Where do they
+# live, and who owns them?*
 
 # %%
 ray.shutdown()

@@ -143,6 +143,8 @@ def main(arguments: Sequence[str]) -> int:
         found = differences(built, lesson.workbook())
         sys.stdout.write("".join(line + "\n" for line in found))
         return bool(found)
+    if not lesson.notebook.exists():
+        built.write(lesson.notebook)  # a lesson's own checks find it by its notebook
     keep_promised_outputs(execute(built, folder)).write(lesson.notebook)
     return 0
 

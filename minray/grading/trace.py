@@ -24,6 +24,7 @@ from typing import Literal
 from minray.base.events import (
     Event,
     GetCalled,
+    ObjectFreed,
     ObjectPut,
     TaskDispatched,
     TaskFinished,
@@ -193,6 +194,28 @@ def puts_of_size(trace: Trace, at_least: int, at_most: int | None = None) -> tup
         and event.size_bytes >= at_least
         and (at_most is None or event.size_bytes <= at_most)
     )
+
+
+def stored(trace: Trace, at_least: int = 0, kind: str | None = None) -> tuple[ObjectPut, ...]:
+    """Every large object that was stored, of `at_least` bytes; kind: "put", "result" or "argument"."""
+    return tuple(
+        event
+        for event in trace
+        if isinstance(event, ObjectPut) and event.size_bytes >= at_least and kind in (None, event.kind)
+    )
+
+
+def still_stored(trace: Trace, at_least: int = 0) -> tuple[ObjectPut, ...]:
+    """Those of the stored objects that nobody had let go of when the trace ended."""
+    freed = {event.object_id for event in trace if isinstance(event, ObjectFreed)}
+    return tuple(event for event in stored(trace, at_least) if event.object_id not in freed)
+
+
+def most_stored(trace: Trace, at_least: int = 0) -> int:
+    """How many large objects were stored at the same instant, at most?"""
+    ours = {event.object_id: event.time_s for event in stored(trace, at_least)}
+    ends = [event for event in trace if isinstance(event, ObjectFreed) and event.object_id in ours]
+    return peak_of([(time_s, 1) for time_s in ours.values()] + [(event.time_s, -1) for event in ends])
 
 
 def retried(trace: Trace, name: str | None = None) -> tuple[TaskRetried, ...]:
