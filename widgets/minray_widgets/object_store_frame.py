@@ -36,6 +36,7 @@ def object_store_frame(model: ObjectStoreTable, now_s: float, extra: dict[str, A
         "writer": model.writer,
         "name": model.name,
         "fate": model.fate,
+        "disk": model.disk,
         "logWhat": model.log_what,
     }
     header: dict[str, Any] = {
@@ -49,9 +50,9 @@ def object_store_frame(model: ObjectStoreTable, now_s: float, extra: dict[str, A
         "processes": [[process.name, int(process.alive)] for process in model.processes],
         # What holds at the end of the log; the page undoes the log from here.
         "last": [
-            [row, int(live.on_disk), live.wanted, [[p, n] for p, n in live.readers.items()]]
+            [row, live.wanted, [[p, n] for p, n in live.readers.items()]]
             for row, live in model.live.items()
-            if live.on_disk or live.wanted or live.readers
+            if live.wanted or live.readers
         ],
         "marks": model.marks,
         "counts": model.counts(),

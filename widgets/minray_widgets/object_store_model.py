@@ -4,9 +4,9 @@ Events of `minray.base.events` go in, columns come out: one row per large object
 happened to each, so that the page can show any earlier moment.
 
     ObjectPut ──► in memory ──last reference went──► freed
-                   │  ▲   └──owner died, runtime ended──► lost
-          spilled  ▼  │ restored
-                  on disk
+                   │      └──owner died, runtime ended──► lost
+          spilled  ▼
+                  on disk   read from there by whom it may concern (restored), freed or lost in the end
 
 Who reads it: a process that borrowed it (ObjectBorrowed), and a worker while a task that has it among
 its arguments is there (TaskDispatched to TaskFinished). Who wants it: tasks from their submission to
@@ -27,7 +27,9 @@ from minray.base.events import (
     ObjectBorrowed,
     ObjectFreed,
     ObjectPut,
+    ObjectRestored,
     ObjectReturned,
+    ObjectSpilled,
     TaskDispatched,
     TaskFinished,
     TaskSubmitted,
@@ -99,7 +101,11 @@ class ObjectStoreModel(ObjectStoreTable):
 
     # --- objects ----------------------------------------------------------------------------------
     def _put(self, event: ObjectPut) -> None:
-        if event.time_s < self.origin_s or event.where != "shared" or event.object_id in self._row_of:
+        if (
+            event.time_s < self.origin_s
+            or event.where not in ("shared", "disk")
+            or event.object_id in self._row_of
+        ):
             return
         result = event.kind == "result"
         name = self._task_names.get(event.object_id[:_TASK_DIGITS], "task") if result else event.kind
@@ -108,7 +114,9 @@ class ObjectStoreModel(ObjectStoreTable):
         self.put.append(tick)
         self.freed.append(OPEN)
         self.size.append(size)
-        self.place.append(self._places.take(size))
+        on_disk = event.where == "disk"  # there was no room for it from the start
+        self.disk.append(on_disk)
+        self.place.append(0 if on_disk else self._places.take(size))
         self.count.append(1)
         self.number.append(_number_of(event.object_id))
         self.owner.append(self._process(event.object_id[:_OWNER_DIGITS]))
@@ -120,7 +128,7 @@ class ObjectStoreModel(ObjectStoreTable):
         self._exact.append(event.size_bytes)
         self._row_of[event.object_id] = row
         self.live[row] = Live()
-        self.in_memory.add(tick, size)
+        (self.on_disk if on_disk else self.in_memory).add(tick, size)
         self.puts += 1
         self.put_bytes += event.size_bytes
         if result:
@@ -154,8 +162,8 @@ class ObjectStoreModel(ObjectStoreTable):
             self.in_memory.add(tick, -part)
             self._happened(tick)
             return
-        (self.on_disk if live.on_disk else self.in_memory).add(tick, -size)
-        if not live.on_disk:
+        (self.on_disk if self.disk[row] else self.in_memory).add(tick, -size)
+        if not self.disk[row]:
             self._places.give(self.place[row], self._extent[row])
         for process, times in live.readers.items():
             for _ in range(times):
@@ -179,30 +187,28 @@ class ObjectStoreModel(ObjectStoreTable):
         if row is not None:
             self._reads(row, self.tick(event.time_s), self._process(event.worker_id, event.pid), -1)
 
-    def _spilled(self, event: Any) -> None:
+    def _spilled(self, event: ObjectSpilled) -> None:
         row = self._row(event)
-        if row is not None and not self.live[row].on_disk and self.count[row] == 1:
+        if row is not None and not self.disk[row] and self.count[row] == 1:
             tick = self.tick(event.time_s)
-            self.live[row].on_disk = True
+            self.disk[row] = 1
             self.in_memory.add(tick, -self.size[row])
             self.on_disk.add(tick, self.size[row])
             self._places.give(self.place[row], self._extent[row])
             self._log(tick, row, Change.SPILLED, self.place[row])
 
-    def _restored(self, event: Any) -> None:
+    def _restored(self, event: ObjectRestored) -> None:
         row = self._row(event)
-        if row is not None and self.live[row].on_disk:
-            tick = self.tick(event.time_s)
-            self.live[row].on_disk = False
-            self.on_disk.add(tick, -self.size[row])
-            self.in_memory.add(tick, self.size[row])
-            self.place[row] = self._places.take(self.size[row])
-            self._log(tick, row, Change.RESTORED, self.place[row])
+        if row is not None:
+            self.restored += 1
+            self._log(self.tick(event.time_s), row, Change.RESTORED, self._process(event.worker_id))
 
     def _row(self, event: Any) -> int | None:
         """The row that an event is about; an event that came too early is kept."""
         row = self._row_of.get(event.object_id)
-        if row is None and event.time_s >= self.origin_s and len(self._early) < self.max_objects:
+        if row is None and event.time_s >= self.origin_s:
+            if len(self._early) >= self.max_objects:  # the oldest came not too early but too late
+                del self._early[next(iter(self._early))]
             self._early.setdefault(event.object_id, []).append(event)
         return row
 

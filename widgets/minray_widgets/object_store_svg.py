@@ -17,6 +17,7 @@ from minray_widgets.timeline_table import TICKS_PER_S
 
 _LEFT, _TOP, _CURVE, _ROW, _LEGEND = 104, 12, 48, 18, 26
 _BLOCKS_MAX = 1_500
+_QUIET = ' class="m"'
 
 
 def object_store_svg(model: ObjectStoreTable, width: int = 900) -> str:
@@ -24,7 +25,7 @@ def object_store_svg(model: ObjectStoreTable, width: int = 900) -> str:
     width = max(300, width)
     moments = _moments(model)
     strip = _ROW * LINES + 26
-    disk = 24 if any(what == Change.SPILLED for what in model.log_what) else 0
+    disk = 24 if any(model.disk) else 0
     height = _TOP + _CURVE + 14 + len(moments) * (strip + disk) + _LEGEND
     told = describe_objects(model)
     box = f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told, quote=True)}"'
@@ -126,11 +127,9 @@ def state_at(model: ObjectStoreTable, tick: int) -> dict[int, tuple[ObjectState,
     The log is undone from its end.
     """
     readers: Counter[int] = Counter()
-    on_disk: dict[int, bool] = {}
-    places: dict[int, int] = {}
+    in_memory: dict[int, int] = {}  # row -> place, of what was spilled later
     for row, live in model.live.items():
         readers[row] = live.readers.total()
-        on_disk[row] = live.on_disk
     for at in range(len(model.log_tick) - 1, -1, -1):
         if model.log_tick[at] <= tick:
             continue
@@ -140,22 +139,20 @@ def state_at(model: ObjectStoreTable, tick: int) -> dict[int, tuple[ObjectState,
         elif what == Change.RETURNED:
             readers[row] += 1
         elif what == Change.SPILLED:
-            on_disk[row], places[row] = False, model.log_who[at]
-        elif what == Change.RESTORED:
-            on_disk[row] = True
+            in_memory[row] = model.log_who[at]
     found = {}
     for row, put in enumerate(model.put):
         if put > tick:
             continue
         if model.freed[row] <= tick:
             state = ObjectState.FREED if model.fate[row] == Fate.FREED else ObjectState.LOST
-        elif on_disk.get(row):
+        elif model.disk[row] and row not in in_memory:
             state = ObjectState.DISK
         elif model.count[row] > 1:
             state = ObjectState.PACKED
         else:
             state = ObjectState.READ if readers[row] > 0 else ObjectState.MEMORY
-        found[row] = (state, places.get(row, model.place[row]), readers[row])
+        found[row] = (state, in_memory.get(row, model.place[row]), readers[row])
     return found
 
 
@@ -164,11 +161,11 @@ def _memory(model: ObjectStoreTable, tick: int, title: str, y: int, width: int) 
     per_row = extent / LINES
     now = state_at(model, tick)
     stored = sum(model.size[row] for row, (state, _, _) in now.items() if state in _IN_MEMORY) * KIB
+    labels = [*title.split(", "), size_label(stored), f"row: {size_label(per_row * KIB)}"]
     parts = [
-        f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{escape(title.partition(",")[0])}</text>',
-        f'<text x="{_LEFT - 8}" y="{y + 29}" text-anchor="end" class="m">{escape(title.partition(", ")[2])}</text>',
-        f'<text x="{_LEFT - 8}" y="{y + 44}" text-anchor="end" class="m">{size_label(stored)}</text>',
-        f'<text x="{_LEFT - 8}" y="{y + 59}" text-anchor="end" class="m">row: {size_label(per_row * KIB)}</text>',
+        f'<text x="{_LEFT - 8}" y="{y + 14 + 15 * at}" text-anchor="end"{_QUIET if at else ""}>'
+        f"{escape(label)}</text>"
+        for at, label in enumerate(labels)
     ]
     for row in range(LINES):
         parts.append(
@@ -177,7 +174,7 @@ def _memory(model: ObjectStoreTable, tick: int, title: str, y: int, width: int) 
     # What was freed lies under what lives now.
     drawn = sorted(now.items(), key=lambda item: (item[1][0] in _IN_MEMORY, model.freed[item[0]]))
     for row, (state, place, readers) in drawn[-_BLOCKS_MAX:]:
-        if state != ObjectState.DISK:
+        if state != ObjectState.DISK and (state in _IN_MEMORY or not model.disk[row]):
             parts.append(_block(model, row, state, place, readers, y, plot, per_row))
     return parts
 
@@ -271,6 +268,8 @@ def _legend(model: ObjectStoreTable, y: int, width: int) -> list[str]:
         parts.append(swatch(OBJECT_LOOKS[state], at, y) + f'<text x="{at + 22}" y="{y + 10}">{text}</text>')
         at += 34 + 6 * len(text)
     small = f"{counts['puts']} stored in all"
+    if counts["restored"]:
+        small += f"; {counts['restored']} times read from disk"
     if counts["small"]:
         small += f"; {counts['small']} small results travelled without a block"
     if at + 6 * len(small) < width:

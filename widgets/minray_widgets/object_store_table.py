@@ -69,7 +69,6 @@ class Live:
 
     readers: Counter[int] = field(default_factory=Counter)
     wanted: int = 0
-    on_disk: bool = False
 
 
 class ObjectStoreTable:
@@ -87,6 +86,7 @@ class ObjectStoreTable:
         self.newest_tick = 0
         self.small_results = 0  # results that travelled inside the reply: no block, no event of their own
         self.dropped = 0  # freed objects that have no row any more
+        self.restored = 0  # how often bytes were read from disk
         self.puts = 0
         self.put_bytes = 0
         self.strings: list[str] = [""]
@@ -94,11 +94,11 @@ class ObjectStoreTable:
         self.marks: list[tuple[int, str]] = []
         self.in_memory, self.on_disk = QueueCurve(), QueueCurve()
         self.put, self.freed, self.place, self.size, self.count, self.number = (array("I") for _ in range(6))
-        self.owner, self.writer, self.name, self.fate = (array("H") for _ in range(4))
+        self.owner, self.writer, self.name, self.fate, self.disk = (array("H") for _ in range(5))
         self.object_ids: list[str] = []
         self.live: dict[int, Live] = {}  # rows that are not freed
         self.log_tick, self.log_row, self.log_who = array("I"), array("I"), array("I")
-        self.log_what = array("H")  # who: a process, or of what moved, its place
+        self.log_what = array("H")  # who: a process, or of what was spilled, its place before
         self._places = Places()
         self._extent: list[int] = []  # KiB of a row's place: of a block of many, more than its size
         self._exact: list[int] = []  # bytes
@@ -143,8 +143,8 @@ class ObjectStoreTable:
 
     def counts(self) -> dict[str, int]:
         """How many objects are where, and how many bytes."""
-        memory = [row for row, live in self.live.items() if not live.on_disk]
-        disk = [row for row, live in self.live.items() if live.on_disk]
+        memory = [row for row in self.live if not self.disk[row]]
+        disk = [row for row in self.live if self.disk[row]]
         return {
             "memory": sum(self.count[row] for row in memory),
             "memoryBytes": sum(self.size[row] for row in memory) * KIB,
@@ -152,6 +152,7 @@ class ObjectStoreTable:
             "diskBytes": sum(self.size[row] for row in disk) * KIB,
             "freed": self.dropped + sum(fate == Fate.FREED for fate in self.fate),
             "lost": sum(fate in (Fate.OWNER_DIED, Fate.RUNTIME_ENDED) for fate in self.fate),
+            "restored": self.restored,
             "small": self.small_results,
             "puts": self.puts,
             "putBytes": self.put_bytes,
@@ -159,9 +160,8 @@ class ObjectStoreTable:
 
     def state_of(self, row: int) -> str:
         """Where it is now: "memory" | "disk" | "freed" | "lost"."""
-        live = self.live.get(row)
-        if live is not None:
-            return "disk" if live.on_disk else "memory"
+        if row in self.live:
+            return "disk" if self.disk[row] else "memory"
         return "freed" if self.fate[row] == Fate.FREED else "lost"
 
     def objects(self) -> list[StoredObject]:
@@ -205,7 +205,7 @@ class ObjectStoreTable:
 
     def _merge(self, blocks: int) -> set[int]:
         """Join neighbours in memory until about `blocks` are left; returns the rows that are no more."""
-        rows = sorted((r for r, live in self.live.items() if not live.on_disk), key=lambda r: self.place[r])
+        rows = sorted((r for r in self.live if not self.disk[r]), key=lambda r: self.place[r])
         each = -(-len(rows) // max(1, blocks))
         groups: list[list[int]] = []
         end = -1
@@ -249,7 +249,19 @@ class ObjectStoreTable:
         self.log_tick = array("I", [self.log_tick[at] for at in logged])
         self.log_what = array("H", [self.log_what[at] for at in logged])
         self.log_who = array("I", [self.log_who[at] for at in logged])
-        for column in ("put", "freed", "place", "size", "count", "number", "owner", "writer", "name", "fate"):
+        for column in (
+            "put",
+            "freed",
+            "place",
+            "size",
+            "count",
+            "number",
+            "owner",
+            "writer",
+            "name",
+            "fate",
+            "disk",
+        ):
             old: array[int] = getattr(self, column)
             setattr(self, column, array(old.typecode, [old[row] for row in keep]))
         self.object_ids = [self.object_ids[row] for row in keep]
@@ -260,10 +272,19 @@ class ObjectStoreTable:
         """Assert what must hold between any two events."""
         rows = len(self.put)
         columns: tuple[Sequence[Any], ...] = (self.freed, self.place, self.size, self.count, self.number)
-        columns += (self.owner, self.writer, self.name, self.fate, self.object_ids, self._extent, self._exact)
+        columns += (
+            self.owner,
+            self.writer,
+            self.name,
+            self.fate,
+            self.disk,
+            self.object_ids,
+            self._extent,
+            self._exact,
+        )
         assert all(len(column) == rows for column in columns)
         self._places.check_invariants()
-        taken = sorted((self.place[r], self._extent[r]) for r, live in self.live.items() if not live.on_disk)
+        taken = sorted((self.place[r], self._extent[r]) for r in self.live if not self.disk[r])
         for (place, extent), (following, _) in pairwise(taken):
             assert place + extent <= following, "two blocks overlap"
         for row in range(rows):

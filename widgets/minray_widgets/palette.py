@@ -77,8 +77,8 @@ class Change(IntEnum):
     RETURNED = 1
     WANTED = 2  # a task was submitted that takes it
     UNWANTED = 3
-    SPILLED = 4
-    RESTORED = 5
+    SPILLED = 4  # moved to disk; it stays there
+    RESTORED = 5  # read from there, by a process
 
 
 OBJECT_LOOKS: dict[ObjectState, Look] = {

@@ -21,7 +21,9 @@ from minray.base.events import (
     ObjectBorrowed,
     ObjectFreed,
     ObjectPut,
+    ObjectRestored,
     ObjectReturned,
+    ObjectSpilled,
     TaskDispatched,
     TaskFinished,
     TaskSubmitted,
@@ -61,6 +63,10 @@ def returned(t: float, number: int) -> ObjectReturned:
     return ObjectReturned(100 + t, oid(number), "w" * 32, 77)
 
 
+def spilled(t: float, number: int) -> ObjectSpilled:
+    return ObjectSpilled(100 + t, oid(number), 8 * MB, 0.01, "/tmp/x", DRIVER)
+
+
 def fresh(*events: Event, **options) -> ObjectStoreModel:
     model = ObjectStoreModel(origin_s=100.0, driver_pid=4, **options)
     model.apply(events)
@@ -72,8 +78,8 @@ def states(model: ObjectStoreModel) -> list[str]:
     return [stored.state for stored in model.objects()]
 
 
-def life(seed: int, objects: int = 30) -> list[Event]:
-    """Random lives: stored, borrowed and returned some times, most of them freed."""
+def life(seed: int, objects: int = 30, spills: bool = True) -> list[Event]:
+    """Random lives: stored, borrowed and returned some times, some spilled, most of them freed."""
     dice = random.Random(seed)
     events: list[Event] = []
     for number in range(1, objects + 1):
@@ -83,6 +89,8 @@ def life(seed: int, objects: int = 30) -> list[Event]:
         for _ in range(dice.randrange(3)):
             events.append(borrowed(t := t + 0.1 * dice.random() + 1e-3, number))
             events.append(returned(t := t + 0.1 * dice.random() + 1e-3, number))
+        if spills and dice.random() < 0.4:
+            events.append(spilled(t := t + 0.05, number))
         if dice.random() < 0.8:
             events.append(freed(t + 0.2, number, size))
     return sorted(events, key=lambda event: event.time_s)
@@ -126,6 +134,26 @@ def test_a_result_is_called_after_its_task_and_a_small_one_needs_no_block() -> N
     assert model.objects()[0].name == "make" and model.counts()["small"] == 0
 
 
+def test_what_was_spilled_leaves_its_place_to_others_and_stays_on_disk_when_read() -> None:
+    model = fresh(
+        put(1, 1), spilled(2, 1), put(3, 2), ObjectRestored(104, oid(1), 8 * MB, 0.01, "/tmp/x", DRIVER)
+    )
+    assert states(model) == ["disk", "memory"] and model.place[1] == 0
+    assert model.counts()["disk"] == model.counts()["restored"] == 1 and model.counts()["diskBytes"] >= 8 * MB
+    assert state_at(model, model.tick(101.5)) == {0: (ObjectState.MEMORY, 0, 0)}
+    svg = object_store_svg(model)
+    ElementTree.fromstring(svg)
+    assert "on disk" in svg and "1 times read from disk" in svg
+    model.apply([freed(5, 1), freed(5, 2)])
+    assert model.in_memory.points()[1][-1] == model.on_disk.points()[1][-1] == 0
+    assert state_at(model, model.tick(104.5))[0][0] is ObjectState.DISK, "freed later, it was on disk then"
+
+
+def test_what_never_found_room_is_on_disk_from_the_start() -> None:
+    model = fresh(ObjectPut(101, oid(1), 8 * MB, "disk", DRIVER, "put"))
+    assert states(model) == ["disk"] and list(model.in_memory.points()[1]) == []
+
+
 def test_an_owners_end_takes_its_objects_along() -> None:
     model = fresh(
         WorkerChanged(100.5, ACTOR, 9, True, ""), put(1, 1), put(1, 1, owner=ACTOR), borrowed(1.5, 1),
@@ -156,7 +184,7 @@ def test_what_was_stored_before_the_view_is_not_its_business() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_any_order_of_events_ends_in_the_same_objects(seed: int) -> None:
-    events = life(seed)
+    events = life(seed, spills=False)  # what an owner tells of one object comes in order
     expected = fresh(*events)
     shuffled = events[:]
     random.Random(seed).shuffle(shuffled)
@@ -217,7 +245,7 @@ def test_places_are_reused_and_never_overlap() -> None:
 def test_a_frame_carries_rows_log_and_what_holds_now() -> None:
     model = fresh(put(1, 1), put(1, 2), borrowed(2, 1))
     header, columns = decode_frame(object_store_frame(model, 103.0, {"seq": 7}))
-    assert header["seq"] == 7 and header["last"] == [[0, 0, 0, [[1, 1]]]]
+    assert header["seq"] == 7 and header["last"] == [[0, 0, [[1, 1]]]]
     assert columns["size"] == model.size and columns["logTick"] == model.log_tick
     assert header["extent"] * 1024 >= 16 * MB
 

@@ -20,7 +20,8 @@ const BORROWED = 0, RETURNED = 1, WANTED = 2, UNWANTED = 3, SPILLED = 4, RESTORE
 const GUTTER = 96, TOP = 8, CURVE = 44, AXIS = 16, ROWS = 6 /* LINES of the table */, ROW = 24, DISK_ROW = 26, FOOT = 4;
 const FADE_MS = 900, TABLE_ROWS_MAX = 100, TABLE_GONE_MAX = 20, TABLE_EVERY_MS = 250;
 
-/** @typedef {{ row: number, state: number, place: number, readers: Map<number, number>, wanted: number }} Seen */
+/** @typedef {{ row: number, state: number, place: number, readers: Map<number, number>, wanted: number,
+ *   restored: number }} Seen */
 
 /** Bytes with a unit that suits them. @param {number} count */
 function bytes(count) {
@@ -33,27 +34,25 @@ function bytes(count) {
  * @param {Frame} frame @param {number} tick @returns {Seen[]} */
 export function stateAt(frame, tick) {
   const { col, header } = frame;
-  /** @type {Map<number, { disk: boolean, wanted: number, place: number, readers: Map<number, number> }>} */
+  /** @type {Map<number, { disk: boolean, wanted: number, place: number, restored: number, readers: Map<number, number> }>} */
   const known = new Map();
   const of = (/** @type {number} */ row) => {
     let found = known.get(row);
     if (!found) {
-      found = { disk: false, wanted: 0, place: col.place[row], readers: new Map() };
+      found = { disk: !!col.disk[row], wanted: 0, place: col.place[row], restored: 0, readers: new Map() };
       known.set(row, found);
     }
     return found;
   };
-  for (const [row, disk, wanted, readers] of header.last) {
-    Object.assign(of(row), { disk: !!disk, wanted, readers: new Map(readers) });
-  }
+  for (const [row, wanted, readers] of header.last) Object.assign(of(row), { wanted, readers: new Map(readers) });
   for (let at = col.logTick.length - 1; at >= 0; at--) {
-    if (col.logTick[at] <= tick) continue;
     const object = of(col.logRow[at]), what = col.logWhat[at], who = col.logWho[at];
+    if (what === RESTORED && col.logTick[at] <= tick) object.restored += 1;
+    if (col.logTick[at] <= tick) continue;
     if (what === BORROWED || what === RETURNED) {
       object.readers.set(who, (object.readers.get(who) ?? 0) + (what === BORROWED ? -1 : 1));
     } else if (what === WANTED || what === UNWANTED) object.wanted += what === WANTED ? -1 : 1;
     else if (what === SPILLED) Object.assign(object, { disk: false, place: who });
-    else if (what === RESTORED) object.disk = true;
   }
   /** @type {Seen[]} */ const seen = [];
   for (let row = 0; row < col.put.length; row++) {
@@ -62,10 +61,11 @@ export function stateAt(frame, tick) {
     const readers = new Map([...(object?.readers ?? [])].filter(([, times]) => times > 0));
     let state = MEMORY;
     if (col.freed[row] <= tick) state = col.fate[row] === 1 ? FREED : LOST;
-    else if (object?.disk) state = DISK;
+    else if (object?.disk ?? col.disk[row]) state = DISK;
     else if (col.count[row] > 1) state = PACKED;
     else if (readers.size) state = READ;
-    seen.push({ row, state, place: object?.place ?? col.place[row], readers, wanted: Math.max(0, object?.wanted ?? 0) });
+    const { place, wanted, restored } = object ?? { place: col.place[row], wanted: 0, restored: 0 };
+    seen.push({ row, state, place, readers, wanted: Math.max(0, wanted), restored });
   }
   return seen;
 }
@@ -231,7 +231,7 @@ class ObjectStore extends LivePicture {
     this.boxes = [];
     const empty = /** @type {HTMLElement} */ (this.root.querySelector(".mt-empty"));
     empty.hidden = !!frame && (frame.col.put.length > 0 || frame.header.counts.puts > 0);
-    const spills = !!frame && frame.col.logWhat.includes(SPILLED);
+    const spills = !!frame && frame.col.disk.includes(1);
     this.begin(width, TOP + CURVE + AXIS + ROWS * ROW + (spills ? DISK_ROW : 0) + FOOT);
     if (!frame) return;
     const now = this.now(frame), moment = this.store.moment ?? now;
@@ -334,11 +334,12 @@ class ObjectStore extends LivePicture {
     }
     let fading = false;
     // What is gone lies under what lives; what went last, on top of what went before.
-    const gone = seen.filter((object) => object.state === FREED || object.state === LOST)
+    const gone = seen.filter((object) => (object.state === FREED || object.state === LOST) && !col.disk[object.row])
       .sort((a, b) => col.freed[a.row] - col.freed[b.row]).slice(-300);
     for (const object of gone) {
       const ago = ((moment - col.freed[object.row]) / header.ticksPerSecond) * 1000;
-      const left = Math.max(0, 1 - ago / FADE_MS);
+      const still = header.status !== "live" && this.store.moment === null; // nothing moves any more
+      const left = still ? 0 : Math.max(0, 1 - ago / FADE_MS);
       fading ||= left > 0;
       this.drawBlock(frame, object, top, right, perRow, left);
     }
@@ -475,7 +476,11 @@ class ObjectStore extends LivePicture {
     const here = counts[MEMORY] + counts[READ] + counts[PACKED];
     const chips = [{ look: LOOKS[MEMORY], text: `${here} in memory, ${bytes(stored * header.kib)}` },
       { look: LOOKS[READ], text: `${counts[READ]} being read` }];
-    if (counts[DISK]) chips.push({ look: LOOKS[DISK], text: `${counts[DISK]} on disk, ${bytes(spilled * header.kib)}` });
+    const restored = seen.reduce((sum, object) => sum + object.restored, 0);
+    if (frame.col.disk.includes(1)) {
+      const again = restored ? `, read from there ${restored}×` : "";
+      chips.push({ look: LOOKS[DISK], text: `${counts[DISK]} on disk, ${bytes(spilled * header.kib)}${again}` });
+    }
     chips.push({ look: LOOKS[FREED], text: `${counts[FREED]} freed` });
     if (counts[LOST]) chips.push({ look: LOOKS[LOST], text: `${counts[LOST]} lost` });
     this.legend(chips);
@@ -490,7 +495,8 @@ class ObjectStore extends LivePicture {
     const share = live ? 1 : (moment - from) / (to - from);
     if (document.activeElement !== this.slider || live) this.slider.value = String(Math.round(share * 1000));
     const told = live ? "now" : `at ${duration(Math.max(0, moment - from) / header.ticksPerSecond)}`;
-    this.output.textContent = told;
+    this.output.textContent = live ? "" : told;
+    /** @type {HTMLButtonElement} */ (this.root.querySelector('[data-do="live"]')).disabled = live;
     this.slider.setAttribute("aria-valuetext", told);
     Object.assign(this.root.dataset, {
       frames: String(this.store.drawn), seq: String(header.seq), mode: header.mode, memory: String(here),
@@ -522,7 +528,7 @@ class ObjectStore extends LivePicture {
     const cells = shown.map((object) => [
       String(object.row), this.nameOf(frame, object.row), bytes(col.size[object.row] * header.kib), LOOKS[object.state].label,
       header.processes[col.owner[object.row]]?.[0] ?? "?",
-      [this.readersOf(frame, object), object.wanted ? `${object.wanted} task${object.wanted > 1 ? "s" : ""} to come` : ""]
+      [this.readersOf(frame, object), object.restored ? `${object.restored}× from disk` : "", object.wanted ? `${object.wanted} task${object.wanted > 1 ? "s" : ""} to come` : ""]
         .filter(Boolean).join("; ") || "–",
     ]);
     const text = JSON.stringify([cells, more]);
@@ -562,6 +568,7 @@ class ObjectStore extends LivePicture {
       ["where", LOOKS[object.state].label], ["owner", header.processes[col.owner[row]]?.[0] ?? "?"]];
     if (col.writer[row] !== col.owner[row]) story.push(["written by", header.processes[col.writer[row]]?.[0] ?? "?"]);
     if (object.readers.size) story.push(["read by", this.readersOf(frame, object)]);
+    if (object.restored) story.push(["from disk", `read ${object.restored}×`]);
     if (object.wanted) story.push(["wanted by", `${object.wanted} task${object.wanted > 1 ? "s" : ""}`]);
     story.push(["stored", `at ${at(col.put[row])}`]);
     if (col.freed[row] !== OPEN && (object.state === FREED || object.state === LOST)) {
