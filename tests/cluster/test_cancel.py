@@ -101,7 +101,9 @@ def test_what_depends_on_a_task_cancelled_in_the_queue_fails_with_it(cluster: An
     _cancelled(ray, blocker)
 
 
-def test_neighbours_in_a_batch_run_untouched_and_exactly_once(cluster_of: Callable[..., Any], tmp_path: Path) -> None:
+def test_neighbours_in_a_batch_run_untouched_and_exactly_once(
+    cluster_of: Callable[..., Any], tmp_path: Path
+) -> None:
     ray = cluster_of(num_cpus=1)
     path = str(tmp_path / "ran")
 
@@ -507,7 +509,9 @@ def test_the_children_of_a_neighbour_are_left_alone(cluster: Any, tmp_path: Path
 
 
 # -------------------------------------------------------------------------------------------- actors
-def test_a_call_that_waits_in_its_actor_never_runs_and_the_next_one_does(cluster: Any, tmp_path: Path) -> None:
+def test_a_call_that_waits_in_its_actor_never_runs_and_the_next_one_does(
+    cluster: Any, tmp_path: Path
+) -> None:
     ray = cluster
 
     @ray.remote

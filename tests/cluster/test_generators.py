@@ -111,7 +111,9 @@ def test_many_items_keep_their_order() -> None:
     assert item == 4999
 
 
-def test_output_of_a_generator_comes_before_its_item(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_generator_comes_before_its_item(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     @ray.remote
     def talks(gate: str) -> Iterator[int]:
         print("said before the item")

@@ -324,7 +324,9 @@ def test_events_tell_what_was_spilled_and_restored() -> None:
 
 # ---------------------------------------------------------------- sessions of their own
 def _run(program: str, *arguments: str, timeout_s: float = 60.0) -> str:
-    script = f"import minray as ray, numpy as np, os, signal, sys, time\nMB = 1 << 20\n{textwrap.dedent(program)}"
+    script = (
+        f"import minray as ray, numpy as np, os, signal, sys, time\nMB = 1 << 20\n{textwrap.dedent(program)}"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         capture_output=True,

@@ -36,9 +36,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-def failed(report: Report) -> list[str]:
-    """The titles of the cases that did not pass."""
-    return [case.title for case in report.cases if not case.passed]
+def failed(report: Report, why: bool = False) -> list[str]:
+    """The titles of the cases that did not pass, and the reasons on demand."""
+    return [case.title + why * f": {case.message}" for case in report.cases if not case.passed]
 
 
 def submission(lesson: Lesson, folder: Path, **solutions: str) -> Path:
@@ -151,7 +151,7 @@ class Promises:
         namespace = setup()
         for name, source in self.LESSON.workbook().solutions().items():
             exec(source, namespace)
-            assert failed(self.check(name, namespace)) == []
+            assert failed(self.check(name, namespace), why=True) == []
 
     @pytest.mark.cluster
     def test_the_students_copy_solves_no_exercise(self, setup: Fresh) -> None:
@@ -166,7 +166,9 @@ class Promises:
         namespace = setup()
         for name, source in self.LESSON.workbook().solutions().items():
             exec(blank_solutions(source) if name == hole else source, namespace)
-        assert [name for name in self.EXERCISES if not self.check(name, namespace).solved] == [hole]
+        reports = [self.check(name, namespace) for name in self.EXERCISES]
+        unsolved = {report.exercise: failed(report, why=True) for report in reports if not report.solved}
+        assert list(unsolved) == [hole], unsolved
 
     @pytest.mark.cluster
     def test_a_known_wrong_solution_fails_where_it_says(self, setup: Fresh, mutant: Path) -> None:

@@ -469,9 +469,7 @@ def test_many_processes_race_for_one_name() -> None:
 
     @ray.remote(num_cpus=0.1)
     def race() -> tuple[str, int]:
-        handle = worker.options(
-            name="raced", get_if_exists=True, lifetime="detached", num_cpus=0
-        ).remote()
+        handle = worker.options(name="raced", get_if_exists=True, lifetime="detached", num_cpus=0).remote()
         return handle._actor_id.hex(), ray.get(handle.pid.remote())
 
     found = get([race.remote() for _ in range(8)])

@@ -460,7 +460,9 @@ def test_force_is_refused_for_a_call_under_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_running_method_is_not_interrupted_but_its_caller_gets_no_value(tmp_path: Path, threads: int) -> None:
+def test_a_running_method_is_not_interrupted_but_its_caller_gets_no_value(
+    tmp_path: Path, threads: int
+) -> None:
     actor = actor_class().options(max_concurrency=threads).remote()
     ref = actor.work.remote(str(tmp_path / "a"), str(tmp_path / "gate"))
     started(tmp_path / "a")
