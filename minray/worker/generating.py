@@ -43,6 +43,7 @@ CORK_S = 200e-6
 FRAME_ITEMS = 256
 FRAME_BYTES = 64 * 1024
 LOOK_AGAIN_S = 0.001
+TURN_S = 0.001  # how long a generator may keep its event loop to itself
 LEND_AFTER_S = 0.005  # most waits for a consumer are shorter than what lending the CPU costs
 STEP_S = 0.5
 _perf = time.perf_counter
@@ -97,11 +98,13 @@ class Producing:
     @property
     def st(self) -> int:
         """PENDING: too many of its items wait for their consumer."""
-        if self.unwanted or self.orphaned:
+        if self.unwanted:
             return PLAIN
         if self.window and self.made - self.credit >= self.window:
             return PENDING
-        return PENDING if self.shared is not None and self.shared.full() else PLAIN
+        if self.shared is None or self.made <= self.credit:
+            return PLAIN  # its consumer has nothing to take: were it to wait for the others', both might for ever
+        return PENDING if self.shared.full() else PLAIN
 
     def wake(self) -> None:
         """The consumer took items, or went."""
@@ -113,7 +116,7 @@ class Producing:
 
 
 class SharedWindow:
-    """How many untaken items all generators of one actor may have together."""
+    """How many untaken items all generators of one actor may have together (each may always have one)."""
 
     def __init__(self, limit: int, running: dict[tuple[Peer, int], Producing]) -> None:
         self._limit = limit
@@ -160,14 +163,14 @@ class Generating:
         """Nobody is left to take what these generators yield, nor to ask for them again."""
         for (caller, _), one in list(self.running.items()):
             if caller is peer:
-                one.orphaned = True
+                one.unwanted = one.orphaned = True
         self._wake_all()
 
     def stop(self, peer: Peer, number: int) -> None:
         """The call of an actor is cancelled: its generator gets no further than its next item."""
         one = self.running.get((peer, number))
         if one is not None:
-            one.orphaned = True
+            one.unwanted = one.orphaned = True
             one.wake()
 
     def _wake_all(self) -> None:
@@ -199,8 +202,14 @@ class Generating:
         plain = inspect.isgenerator(value)
         one = self._begin(peer, value, rules)
         try:
-            async for item in _taking_turns(value) if plain else value:
-                if self.offer(one, item):
+            turn_s = _perf()
+            async for item in _as_async(value) if plain else value:
+                pause = self.offer(one, item)
+                now = _perf()
+                if now - turn_s > TURN_S:  # it may never await anything, and the others wait
+                    turn_s = now
+                    await asyncio.sleep(0)
+                if pause:
                     self.flush(one)
                     while one.st == PENDING:
                         running = asyncio.get_running_loop()
@@ -235,7 +244,7 @@ class Generating:
         task = current_task()
         assert task is not None
         one = Producing(peer, task, rules, self.shared)
-        one.orphaned = peer.gone
+        one.unwanted = one.orphaned = peer.gone
         self.running[peer, task.number] = one
         if rules.skip:
             self._send(one, None, ())  # says where we are: what was taken meanwhile comes as CREDIT
@@ -368,13 +377,9 @@ def _settle(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-async def _taking_turns(items: Iterator[Any]) -> AsyncIterator[Any]:
-    """A plain generator inside an event loop: others get their turn after each item."""
-    import asyncio
-
+async def _as_async(items: Iterator[Any]) -> AsyncIterator[Any]:
     for item in items:
         yield item
-        await asyncio.sleep(0)
 
 
 @door

@@ -19,6 +19,7 @@ sent. `cancel(generator)` stops it.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from minray.base.errors import GetTimeoutError, RaySystemError
 from minray.serialization.values import FAILED, PENDING, PLAIN, STORED
 from minray.worker.core_state import CoreState
+from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import ObjectRef, RefListEnvelope, make_ref
 from minray.worker.peer import Peer
 from minray.worker.wire import CREDIT, Yields
@@ -34,8 +36,10 @@ from minray.worker.wire import CREDIT, Yields
 if TYPE_CHECKING:
     import asyncio
 
+LEND_AFTER_S = 0.005
 STOP = -1  # instead of a count in CREDIT: send no more items
 _new = ObjectRef.__new__
+_perf = time.perf_counter
 
 
 class Stream:
@@ -211,6 +215,12 @@ class Generators(CoreState):
 
     def await_item(self, stream: Stream, timeout_s: float | None) -> None:
         """Sleep until there is something to take. Raises: GetTimeoutError, KeyboardInterrupt."""
+        if self.executor is not None:
+            # In a task: what lending the CPU costs (two messages) pays for longer waits only.
+            self.flush_all()
+            self._step(stream, _perf() + (LEND_AFTER_S if timeout_s is None else min(LEND_AFTER_S, timeout_s)))
+            if stream.st:
+                return
         self._get_pending((stream,), timeout_s)  # a stream looks like a reference
 
     def _credit(self, stream: Stream) -> None:
@@ -298,6 +308,8 @@ class ObjectRefGenerator:
 
         Raises: StopIteration.
         """
+        if interrupts.pending:
+            interrupts.raise_pending()  # not at the end: what was taken would be lost
         core, stream = self._core, self._stream
         while (ref := core.take_item(stream)) is None:
             core.await_item(stream, None)

@@ -108,6 +108,8 @@ class Leasing(CoreState):
 
     def _give_back(self, lease: Lease, broken: bool = False) -> None:
         with self.flush_lock:
+            if lease.in_flight and not broken:
+                return  # it was idle a moment ago, and another thread has sent it something since
             if self.leases_by_id.pop(lease.lease_id, None) is None:
                 return
             if lease in lease.group.leases:

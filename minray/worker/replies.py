@@ -190,9 +190,10 @@ class Replies(CoreState):
             return
         lease = target
         group = lease.group
-        before = lease.in_flight
-        lease.in_flight = left = max(0, before - count)
-        lease.estimate_us = lease.estimate_us * left / before if before else 0.0
+        with self.flush_lock:  # another thread may send at this moment, and counts too
+            before = lease.in_flight
+            lease.in_flight = left = max(0, before - count)
+            lease.estimate_us = lease.estimate_us * left / before if before else 0.0
         lease.progress_s = _perf()
         lease.head_left -= count
         batches = lease.batches

@@ -369,6 +369,49 @@ def test_several_values_and_a_failure_are_tried_again_as_a_whole(tmp_path: Path)
     assert ray.get(fails_once.remote(str(tmp_path / "mark"))) == [1, 2, 3]
 
 
+def test_an_async_generator_that_never_awaits_lets_others_run(tmp_path: Path) -> None:
+    class Greedy:
+        def __init__(self) -> None:
+            self.going = True
+
+        async def endless(self) -> AsyncIterator[int]:
+            while self.going:
+                yield 1
+
+        def plainly(self) -> Iterator[int]:
+            while self.going:
+                yield 1
+
+        async def stop(self) -> str:
+            self.going = False
+            return "stopped"
+
+    for name in ("endless", "plainly"):
+        greedy = ray.remote(Greedy).remote()
+        gen = getattr(greedy, name).remote()
+        next(gen)
+        assert ray.get(greedy.stop.remote(), timeout=60) == "stopped"
+        assert all(ray.get(ref) == 1 for ref in gen)
+
+
+def test_ctrl_c_ends_the_wait_for_an_item_and_nothing_else(tmp_path: Path) -> None:
+    @ray.remote
+    def gated(gate: str) -> Iterator[int]:
+        yield 1
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+        yield 2
+
+    gate = tmp_path / "gate"
+    gen = gated.remote(str(gate))
+    assert ray.get(next(gen)) == 1
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(gen)
+    gate.touch()
+    assert [ray.get(ref) for ref in gen] == [2]
+
+
 # ---------------------------------------------------------------- what is told
 def test_the_events_of_a_generator_end_with_its_last_item() -> None:
     @ray.remote

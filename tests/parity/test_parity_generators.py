@@ -463,6 +463,41 @@ def test_an_impossible_window_is_refused(window: Any, error: type[Exception]) ->
         counting().options(_generator_backpressure_num_objects=window)
 
 
+# ---------------------------------------------------------------- cancel
+def test_a_cancelled_generator_ends_with_the_cancellation() -> None:
+    @ray.remote
+    def slowly() -> Iterator[int]:
+        for item in range(600):
+            yield item
+            time.sleep(0.1)
+
+    gen = slowly.remote()
+    assert ray.get(next(gen)) == 0
+    ray.cancel(gen)
+    *before, last = list(gen)
+    assert values(before) == list(range(1, len(before) + 1)) and len(before) < 500
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(last)
+    with pytest.raises(StopIteration):
+        next(gen)
+
+
+def test_a_generator_cancelled_by_force_ends_with_the_cancellation() -> None:
+    @ray.remote
+    def stays() -> Iterator[int]:
+        yield 0
+        time.sleep(60)
+
+    gen = stays.remote()
+    assert ray.get(next(gen)) == 0
+    ray.cancel(gen, force=True)
+    (last,) = list(gen)
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(last)
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(gen.completed())
+
+
 # ---------------------------------------------------------------- methods
 def plain_class() -> Any:
     """Nested, so that it travels by value."""
