@@ -122,14 +122,15 @@ class ActorCalls:
 
     def progressed(self, count: int) -> None:
         """`count` calls were answered."""
-        self.in_flight = left = max(0, self.in_flight - count)
-        if not left:
-            self.sent.clear()
-            if not self.queue and not self.unready:
-                self.keep = None
-        elif len(self.sent) > 2 * left + 4096:
-            table = self.core.table
-            self.sent = [task for task in self.sent if (ref := table.get(task[0])) is not None and ref.task]
+        with self.core.flush_lock:  # another thread may send at this moment, and keeps the same books
+            self.in_flight = left = max(0, self.in_flight - count)
+            if not left:
+                self.sent.clear()
+                if not self.queue and not self.unready:
+                    self.keep = None
+            elif len(self.sent) > 2 * left + 4096:
+                table = self.core.table
+                self.sent = [task for task in self.sent if (ref := table.get(task[0])) is not None and ref.task]
         if self.queue:
             self.flush()
         elif self.handles_gone:

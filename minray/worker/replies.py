@@ -190,18 +190,18 @@ class Replies(CoreState):
             return
         lease = target
         group = lease.group
-        with self.flush_lock:  # another thread may send at this moment, and counts too
+        with self.flush_lock:  # another thread may send at this moment, and keeps the same books
             before = lease.in_flight
             lease.in_flight = left = max(0, before - count)
             lease.estimate_us = lease.estimate_us * left / before if before else 0.0
-        lease.progress_s = _perf()
-        lease.head_left -= count
-        batches = lease.batches
-        while batches and lease.head_left <= 0:
-            batches.popleft()
-            if not batches:
-                break
-            lease.head_left += len(batches[0])
+            lease.progress_s = _perf()
+            lease.head_left -= count
+            batches = lease.batches
+            while batches and lease.head_left <= 0:
+                batches.popleft()
+                if not batches:
+                    break
+                lease.head_left += len(batches[0])
         if function is not None:
             began = _times.unpack_from(times, 0)[0]
             ended = _times.unpack_from(times, len(times) - 8)[0]
