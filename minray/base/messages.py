@@ -303,7 +303,7 @@ class StoreTrim(NamedTuple):
 class RoomWanted(NamedTuple):
     """node -> every client: trim (unless you are the only requester), then say what could be spilled.
 
-    `in_pieces`: offer everything, and say how full your slabs are.
+    `in_pieces`: offer everything, not only the oldest.
     """
 
     number: int
@@ -315,7 +315,7 @@ class RoomWanted(NamedTuple):
 class RoomOffered(NamedTuple):
     """client -> node: own objects that nobody reads: (start of the block, its bytes, last use) each.
 
-    `live`: (slab offset, bytes of live blocks) of its slabs, when that was asked.
+    `live`: (slab offset, bytes of live blocks) of its slabs that hold any.
     """
 
     number: int

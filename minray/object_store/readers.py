@@ -26,7 +26,6 @@ import fcntl
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from minray.object_store.blocks import (
     FREE,
@@ -127,19 +126,23 @@ class Readers:
             unlock(self._fd, offset, total_bytes)
             return False
 
-    def take(self, view: memoryview, offset: int, total_bytes: int, then: Callable[[], Any]) -> bool:
-        """Declare a block of ours moved, and call `then` (say where the bytes are now), unless it is read.
+    def take(self, view: memoryview, offset: int, total_bytes: int, move: Callable[[], bool]) -> bool:
+        """Declare a block of ours moved, unless it is read. For the owner only.
 
-        For the owner only. Returns: whether it was. After it nobody can begin to read the block.
+        `move` notes where the bytes are now, or returns False: the value is dead, and the block may be
+        somebody else's already. Returns: whether it was moved. After it nobody can begin to read the block.
         """
         with self._lock:
             self._drain()
             if offset in self._counts or not lock_alone(self._fd, offset, total_bytes):
                 return False
-            STATE.pack_into(view, offset - HEADER_BYTES + STATE_AT, MOVED)
-            unlock(self._fd, offset, total_bytes)
-            then()
-            return True
+            try:
+                moved = move()
+                if moved:
+                    STATE.pack_into(view, offset - HEADER_BYTES + STATE_AT, MOVED)
+                return moved
+            finally:
+                unlock(self._fd, offset, total_bytes)
 
     def take_from_the_dead(self, view: memoryview, offset: int, total_bytes: int) -> bool:
         """Declare a block free whose owner is dead, unless somebody still reads it. Returns: whether it was."""

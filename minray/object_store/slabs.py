@@ -64,6 +64,10 @@ class SlabTable:
         wanted = -(-size_bytes // self.slab_bytes)
         return any(length >= wanted for length in self._runs.values())
 
+    def owners(self) -> list[bytes | None]:
+        """Of each slab, in order; a dead one as long as blocks in it live."""
+        return list(self._owner)
+
     def give_back(self, client_id: bytes, offset: int, size_bytes: int) -> None:
         """A client returns whole slabs of its own, a grant or any part of its grants.
 

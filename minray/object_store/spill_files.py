@@ -22,7 +22,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,6 +38,7 @@ MADV_POPULATE_READ = 22  # Linux 5.14
 _PROT_READ, _MAP_SHARED = 1, 1
 
 Piece = tuple[int, memoryview]  # (position in the object, bytes)
+Part = tuple[str, int]  # (name of the file, position of the object)
 
 
 def _nothing() -> None:
@@ -56,8 +56,8 @@ class SpillFiles:
         self._number = 0
         self._live: dict[str, int] = {}  # own file: objects in it that live
         self.live_bytes = 0  # of those objects
-        self._open: weakref.WeakValueDictionary[tuple[str, int], _Mapping] = weakref.WeakValueDictionary()
-        self._unmap: deque[tuple[int, int]] = deque()
+        self._mapped: dict[Part, list[int]] = {}  # address, length, reads that are open
+        self._ended: deque[Part] = deque()
 
     # ---------------------------------------------------------------- writing
     def write(
@@ -164,53 +164,81 @@ class SpillFiles:
         Returns: the views, and whether they had to be mapped (no other read of it was open here).
         Raises: FileNotFoundError when the object or its owner is dead, OSError.
         """
-        self.unmap_ended()
-        mapping = self._open.get((name, position))
-        fresh = mapping is None
-        if mapping is None:
-            fd = os.open(os.path.join(self.folder, name), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                mapping = _Mapping(fd, position, max(size_bytes, 1), self._unmap)
-            finally:
-                os.close(fd)
-            self._open[name, position] = mapping
-        return read_only_buffers_at(mapping.address, size_bytes, lengths, (mapping, holder)), fresh
+        part = (name, position)
+        fresh = False
+        with self._lock:
+            self._unmap_ended()
+            entry = self._mapped.get(part)
+            if entry is not None:
+                entry[2] += 1
+        if entry is None:
+            address = self._map(part, size_bytes)
+            with self._lock:
+                entry = self._mapped.get(part)
+                fresh = entry is None
+                if entry is None:
+                    entry = self._mapped[part] = [address, size_bytes, 1]
+                else:  # two threads at once
+                    entry[2] += 1
+                    _libc().munmap(address, size_bytes)
+        use = _Use(part, holder, self._ended)
+        return read_only_buffers_at(entry[0], size_bytes, lengths, use), fresh
 
-    def unmap_ended(self) -> None:
-        """Unmap what no view needs any more (not at its end: that can strike inside the collector)."""
-        while self._unmap:
-            try:
-                address, length = self._unmap.popleft()
-            except IndexError:
-                return
-            _libc().munmap(address, length)
-
-
-class _Mapping:
-    """A part of a file in memory. Its end only notes that it can be unmapped."""
-
-    __slots__ = ("__weakref__", "address", "ended", "length")
-
-    def __init__(self, fd: int, position: int, length: int, ended: deque[tuple[int, int]]) -> None:
+    def _map(self, part: Part, size_bytes: int) -> int:
         import ctypes
 
         libc = _libc()
-        self.ended = ended
-        self.length = 0
-        os.posix_fadvise(fd, position, length, os.POSIX_FADV_WILLNEED)
-        address = libc.mmap(None, length, _PROT_READ, _MAP_SHARED, fd, position)
-        if address is None or address == ctypes.c_void_p(-1).value:
-            code = ctypes.get_errno()
-            raise OSError(code, f"cannot map a spilled object of {length} bytes: {os.strerror(code)}")
-        self.address: int = address
-        self.length = length
-        for at in range(0, length, PIECE_BYTES):  # a hint: older kernels fault page by page
-            if libc.madvise(address + at, min(PIECE_BYTES, length - at), MADV_POPULATE_READ):
+        name, position = part
+        fd = os.open(os.path.join(self.folder, name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(fd, position, size_bytes, os.POSIX_FADV_WILLNEED)
+            address: int | None = libc.mmap(None, size_bytes, _PROT_READ, _MAP_SHARED, fd, position)
+            if address is None or address == ctypes.c_void_p(-1).value:
+                code = ctypes.get_errno()
+                raise OSError(code, f"cannot map a spilled object of {size_bytes} bytes: {os.strerror(code)}")
+        finally:
+            os.close(fd)
+        for at in range(0, size_bytes, PIECE_BYTES):  # a hint: older kernels fault page by page
+            if libc.madvise(address + at, min(PIECE_BYTES, size_bytes - at), MADV_POPULATE_READ):
                 break
+        return address
+
+    def unmap_ended(self) -> None:
+        """Unmap what no view needs any more (not at its end: that can strike inside the collector)."""
+        if self._ended:
+            with self._lock:
+                self._unmap_ended()
+
+    def _unmap_ended(self) -> None:
+        while self._ended:
+            try:
+                part = self._ended.popleft()
+            except IndexError:
+                return
+            entry = self._mapped[part]
+            entry[2] -= 1
+            if not entry[2]:
+                del self._mapped[part]
+                _libc().munmap(entry[0], entry[1])
+
+    def mapped_parts(self) -> int:
+        """How many objects are mapped in this process now."""
+        self.unmap_ended()
+        return len(self._mapped)
+
+
+class _Use:
+    """Lives as long as the views of one read. Its end is only noted, whatever thread it strikes."""
+
+    __slots__ = ("ended", "holder", "part")
+
+    def __init__(self, part: Part, holder: object, ended: deque[Part]) -> None:
+        self.part = part
+        self.holder = holder
+        self.ended = ended
 
     def __del__(self) -> None:
-        if self.length:
-            self.ended.append((self.address, self.length))
+        self.ended.append(self.part)
 
 
 _library: Any = None

@@ -108,7 +108,7 @@ class StoreShell:
             amount_bytes = min(self._min_spilling_bytes, self.size_bytes // AMOUNT_SHARE)
             table = self.table
             self._room = RoomTable(
-                LeastRecentlyUsed(), table.slab_bytes, table.slab_count, amount_bytes, table.fits
+                LeastRecentlyUsed(), table.slab_bytes, table.slab_count, amount_bytes, table.fits, table.owners
             )
         return self._room
 

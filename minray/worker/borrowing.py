@@ -35,6 +35,7 @@ from minray.serialization.values import FAILED, PENDING, STORED, Stored, collect
 from minray.worker.core_state import CoreState
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_borrowed, make_ref
 from minray.worker.peer import Peer
+from minray.worker.store import Kept
 from minray.worker.wire import BORROW, BORROWED, FETCH, FREE, RELEASE, UNBORROW, VALUE
 
 
@@ -429,11 +430,10 @@ class Borrowing(CoreState):
                 self.unpin(ref)
             if block is not None:
                 self.note_freed(number, size)
-                offset, _, allocator, mark = block
+                offset, _, allocator, mark = self.store.end(block) if type(block) is Kept else block
                 if not allocator:
                     self.store.files.release(mark, size)
                     continue
-                self.store.resident.pop(offset, None)
                 if allocator == self.worker_id:
                     self.store.arena.free(offset)
                 else:

@@ -386,6 +386,7 @@ class CoreWorker(
         if self.store.ended:
             self.free_ended()
         self.store.readers.drain()
+        self.store.files.unmap_ended()
         self.tell_spilled()
 
     # ---------------------------------------------------------------- functions

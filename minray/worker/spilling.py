@@ -41,6 +41,7 @@ from minray.serialization.values import FAILED, PENDING, STORED, Stored
 from minray.worker.core_state import CoreState
 from minray.worker.interrupts import interrupts
 from minray.worker.object_ref import BorrowedRef, ObjectRef, make_borrowed
+from minray.worker.store import Kept
 
 FUSE_BYTES = 64 << 20
 """Objects are put into one file up to this size."""
@@ -50,6 +51,7 @@ ROOM_WITHIN_S = 60.0  # ... or so long, the object goes to disk itself
 RETURN_WITHIN_S = 0.25  # for freed blocks to come back through their allocators and the node
 PAUSE_S = 0.005
 ORPHANS_AFTER_S = 0.5  # by then everything that their allocator sent before its end has been read
+CANDIDATES_MIN = 500  # so many are offered even when fewer would do: one of them may lie better
 CANDIDATES_MAX = 20_000
 _perf = time.perf_counter
 
@@ -151,26 +153,23 @@ class Spilling(CoreState):
             self._collect()
         arena = self.store.arena
         offered = tuple(self._candidates(message)) if self.config.spilling else ()
-        live = tuple(arena.live_by_slab().items()) if message.in_pieces and arena.is_mapped else ()
+        live = tuple(arena.live_by_slab().items()) if arena.is_mapped else ()
         self.tell_node(RoomOffered(message.number, offered, live))
 
     def _candidates(self, message: RoomWanted) -> Iterator[tuple[int, int, float]]:
-        known = [(stored.used_s, offset, stored) for offset, stored in self._resident()]
-        known.sort(key=lambda one: one[:2])
-        found = 0
-        for used_s, offset, stored in known[:CANDIDATES_MAX]:
-            if found >= message.amount_bytes and not message.in_pieces:
+        known = sorted((kept.used_s, offset) for offset, kept in list(self.store.resident.items()))
+        found = offered = 0
+        for used_s, offset in known[:CANDIDATES_MAX]:
+            if found >= message.amount_bytes and offered >= CANDIDATES_MIN and not message.in_pieces:
                 break
-            total = total_of(_payload(stored.block[1]))
+            kept = self.store.resident.get(offset)
+            if kept is None:
+                continue
+            total = total_of(_payload(kept.block[1]))
             if not self.store.readers.in_use(offset, total):
                 found += total
+                offered += 1
                 yield offset - HEADER_BYTES, total, used_s
-
-    def _resident(self) -> Iterator[tuple[int, Any]]:
-        for offset, reference in list(self.store.resident.items()):
-            stored = reference()
-            if stored is not None and stored.block is not None and stored.block[0] == offset and stored.block[2]:
-                yield offset, stored
 
     def on_spill_ordered(self, message: SpillOrdered) -> None:
         """The node chose: off to the thread that writes."""
@@ -196,61 +195,59 @@ class Spilling(CoreState):
                 self.store.arena.trim()
             self.tell_node(ObjectsSpilled(order.number, freed, error))
 
-    def _batches(self, starts: tuple[int, ...]) -> Iterator[list[Any]]:
-        batch: list[Any] = []
+    def _batches(self, starts: tuple[int, ...]) -> Iterator[list[tuple[Kept, Any]]]:
+        """Values with the blocks in which they lie now, enough for a file."""
+        batch: list[tuple[Kept, Any]] = []
         size = 0
         for start in starts:
-            offset = start + HEADER_BYTES
-            reference = self.store.resident.get(offset)
-            stored = reference() if reference is not None else None
-            if stored is None or stored.block is None or stored.block[0] != offset or not stored.block[2]:
-                continue  # it died, or was moved, meanwhile
-            batch.append(stored)
-            size += stored.size
-            stored = None
+            kept = self.store.resident.get(start + HEADER_BYTES)
+            if kept is None:
+                continue  # it died meanwhile
+            block = kept.block
+            batch.append((kept, block))
+            size += kept.size
             if size >= FUSE_BYTES or len(batch) >= self.config.fused_objects_max:
                 yield batch
                 batch, size = [], 0
         if batch:
             yield batch
 
-    def _spill(self, batch: list[Any]) -> int:
-        """Write these into one file, and free the blocks of those that nobody reads then. Returns: freed bytes."""
+    def _spill(self, batch: list[tuple[Kept, Any]]) -> int:
+        """Write these into one file, and free the blocks of those that nobody reads then.
+
+        A value may die while it is written, its block be used for another: then `move` refuses.
+        Returns: freed bytes.
+        """
         store = self.store
         writable = store.arena.writable
         began = _perf()
         objects = []
-        for stored in batch:
-            offset, lengths, _, _ = stored.block
+        for _, (offset, lengths, _, _) in batch:
             size = _payload(lengths)
             objects.append((size, ((0, writable[offset : offset + size]),)))
         name, positions = store.files.write(self.worker_id, objects, self._stop_when_closed)
         seconds = _perf() - began
+        store.files.hold(name, 0)  # the first to come may die before the last has come
         freed = 0
         written = sum(size for size, _ in objects)
-        for stored, position in zip(batch, positions, strict=True):
-            block = stored.block
+        for (kept, block), position in zip(batch, positions, strict=True):
             offset, lengths, _, _ = block
-            size = _payload(lengths)
-
-            def move(stored: Any = stored, place: Any = (position, lengths, b"", name)) -> None:
-                store.files.hold(name, stored.size)
-                stored.block = place
-
-            if not store.readers.take(writable, offset, total_of(size), move):
-                continue  # somebody began to read it meanwhile
-            store.ended.append((block, (), stored.size, 0))
-            freed += total_of(size)
+            total = total_of(_payload(lengths))
+            place = (position, lengths, b"", name)
+            if not store.readers.take(
+                writable, offset, total, lambda kept=kept, place=place: store.move(kept, place)  # type: ignore[misc]
+            ):
+                continue  # somebody began to read it meanwhile, or it is dead
+            store.ended.append((block, (), kept.size, 0))
+            freed += total
             store.spilled_objects += 1
-            store.spilled_bytes += stored.size
-            if self.recorder is not None and stored.number:
-                object_id = ids.object_id_hex(self.worker_id, stored.number)
+            store.spilled_bytes += kept.size
+            if self.recorder is not None and kept.number:
+                object_id = ids.object_id_hex(self.worker_id, kept.number)
                 path, writer = os.path.join(store.files.folder, name), self.worker_id.hex()
-                share = seconds * size / written
-                self.recorder.record(
-                    ev.ObjectSpilled(_perf(), object_id, stored.size, share, path, writer)
-                )
-        store.files.discard(name)
+                share = seconds * kept.size / written
+                self.recorder.record(ev.ObjectSpilled(_perf(), object_id, kept.size, share, path, writer))
+        store.files.release(name, 0)
         return freed
 
     def _stop_when_closed(self) -> None:
@@ -349,9 +346,11 @@ class Spilling(CoreState):
         """Blocks of ours whose allocator died: those that we were never told of can go."""
 
         def answer() -> None:
-            known = {stored.block[0]: stored.block[3] for _, stored in self._resident()}
+            resident = self.store.resident
             unknown = tuple(
-                (offset, mark) for offset, mark in message.blocks if known.get(offset) != mark
+                (offset, mark)
+                for offset, mark in message.blocks
+                if (kept := resident.get(offset)) is None or kept.block[3] != mark
             )
             if unknown:
                 self.tell_node(OrphansFreed(unknown))

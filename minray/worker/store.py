@@ -10,8 +10,8 @@ block lives exactly as long as the reference or the last view of it.
 from __future__ import annotations
 
 import os
+import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,17 +38,55 @@ STREAM_IN_BLOCK = b"S"  # the pickle stream itself is the block's last buffer
 FULL_WAIT_S = 5.0
 
 
+class Kept:
+    """Where one of our own values lies: its block or its part of a file. Outlives the value by a moment.
+
+    The table of blocks holds these and not the values: a weak reference to a value that is being
+    deleted would bring it back to life in the thread that spills, and it would end twice.
+    """
+
+    __slots__ = ("block", "ended", "number", "size", "used_s")
+
+    def __init__(self, block: Any, size: int, number: int) -> None:
+        self.block = block
+        self.size = size
+        self.number = number  # of the reference, for the events; 0: none
+        self.used_s = time.perf_counter()
+        self.ended = False
+
+
 class SharedStored(Stored):
     """A stored value whose end must be told: its block is freed, its references are unpinned."""
 
-    __slots__ = ("on_end", "number")
+    __slots__ = ("kept", "number", "on_end")
 
     on_end: Callable[[Any], None]
-    number: int  # of the reference, for the events; 0: none
+    number: int
+    kept: Kept | None  # None: it has no block, only references
+
+    @property
+    def block(self) -> Any:
+        """Where its buffers lie now: they may move."""
+        kept = self.kept
+        return None if kept is None else kept.block
+
+    @block.setter
+    def block(self, block: Any) -> None:
+        self.kept = None
+
+    @property
+    def used_s(self) -> float:
+        """When the buffers were last stored, read or sent."""
+        return 0.0 if self.kept is None else self.kept.used_s
+
+    @used_s.setter
+    def used_s(self, when_s: float) -> None:
+        if self.kept is not None:
+            self.kept.used_s = when_s
 
     def __del__(self) -> None:
         try:
-            self.on_end((self.block, self.refs, self.size, self.number))
+            self.on_end((self.kept, self.refs, self.size, self.number))
         except AttributeError:
             pass
 
@@ -89,7 +127,8 @@ class StoreClient:
         self.ended: deque[tuple[Any, tuple[Any, ...], int, int]] = deque()
         self.readers = Readers(arena.fd)
         self.files = files
-        self.resident: dict[int, weakref.ref[SharedStored]] = {}  # by block: our own values in the arena
+        self.resident: dict[int, Kept] = {}  # by block: our own values in the arena
+        self._moving = threading.Lock()
         # Set by the core worker where objects may be spilled:
         self.make_room: Callable[[int], Block | None] | None = None
         self.between: Callable[[], None] = lambda: None  # called now and then during a long write
@@ -197,16 +236,34 @@ class StoreClient:
         stream, buffers, block, size = parts
         if block is None and not refs:
             return Stored(stream, buffers, None, (), size)
-        stored = SharedStored(stream, buffers, block, tuple(refs), size)
+        stored = SharedStored(stream, buffers, None, tuple(refs), size)
         stored.on_end = on_end
         stored.number = number
         if block is not None:
-            stored.used_s = time.perf_counter()
+            stored.kept = kept = Kept(block, size, number)
             if block[2]:
-                self.resident[block[0]] = weakref.ref(stored)
+                self.resident[block[0]] = kept
             else:
                 self.files.hold(block[3], size)
         return stored
+
+    def end(self, kept: Kept) -> Any:
+        """Its value died. Returns: the block or file that it lies in, which does not change any more."""
+        with self._moving:
+            kept.ended = True
+            if kept.block[2]:
+                self.resident.pop(kept.block[0], None)
+            return kept.block
+
+    def move(self, kept: Kept, place: tuple[int, tuple[int, ...], bytes, str]) -> bool:
+        """Its bytes lie in a file as well: that is its place from now on, unless it has ended."""
+        with self._moving:
+            if kept.ended:
+                return False
+            self.files.hold(place[3], kept.size)
+            self.resident.pop(kept.block[0], None)
+            kept.block = place
+            return True
 
     # ---------------------------------------------------------------- form -> value
     def open_parts(

@@ -13,7 +13,8 @@ until it has said something.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from minray.base.messages import ObjectsSpilled, RoomOffered, RoomWanted, SpillOrdered
@@ -40,6 +41,7 @@ class _Round:
         self.needs = needs
         self.awaited = awaited
         self.ordered = False
+        self.answered: set[bytes] = set()
         self.candidates: list[Candidate] = []
         self.live: dict[int, int] = {}
         self.freed_bytes = 0
@@ -64,13 +66,16 @@ class RoomTable:
         slab_count: int,
         amount_bytes: int,
         fits: Callable[[int], bool],
+        owners: Callable[[], Sequence[bytes | None]],
     ) -> None:
-        """`fits(size)`: could the node grant a slab run of that size now? `amount_bytes`: see `Room`."""
+        """`fits(size)`: could the node grant a slab run of that size now? `owners()`: of each slab, dead ones
+        included. `amount_bytes`: see `Room`."""
         self.policy = policy
         self._slab_bytes = slab_bytes
         self._slab_count = slab_count
         self._amount_bytes = amount_bytes
         self._fits = fits
+        self._owners = owners
         self._clients: set[bytes] = set()
         self._silent: set[bytes] = set()
         self._round: _Round | None = None
@@ -105,6 +110,7 @@ class RoomTable:
             Candidate(client_id, start, total, used_s) for start, total, used_s in message.candidates
         )
         current.live.update(message.live)
+        current.answered.add(client_id)
         current.awaited.discard(client_id)
         return self._advance()
 
@@ -175,16 +181,8 @@ class RoomTable:
         if self._fits(current.run_bytes):
             return self._finish(Outcome(current.run_bytes, ""))
         current.ordered = True
-        room = Room(
-            current.run_bytes,
-            max(self._amount_bytes, sum(size_bytes for size_bytes, _ in current.needs.values())),
-            self._slab_bytes,
-            self._slab_count,
-            current.in_pieces,
-            current.live,
-        )
         orders: dict[bytes, list[int]] = {}
-        for candidate in self.policy.choose(current.candidates, room):
+        for candidate in self._chosen(current):
             if candidate.owner in self._clients:
                 orders.setdefault(candidate.owner, []).append(candidate.start)
         if not orders:
@@ -195,6 +193,27 @@ class RoomTable:
             Send(owner, SpillOrdered(current.number, tuple(starts), requesters))
             for owner, starts in orders.items()
         ]
+
+    def _chosen(self, current: _Round) -> Sequence[Candidate]:
+        slab_bytes = self._slab_bytes
+        live = dict(current.live)
+        for slab, owner in enumerate(self._owners()):
+            if owner is not None and owner not in current.answered:
+                live[slab * slab_bytes] = slab_bytes  # a dead or silent owner's: who knows
+        room = Room(
+            current.run_bytes,
+            max(self._amount_bytes, sum(size_bytes for size_bytes, _ in current.needs.values())),
+            slab_bytes,
+            self._slab_count,
+            current.in_pieces,
+            live,
+        )
+        if not current.in_pieces and room.free_bytes >= max(2 * room.run_bytes, room.amount_bytes):
+            # There is memory, but in pieces: moving a few bytes helps more than moving the oldest.
+            chosen = self.policy.choose(current.candidates, replace(room, in_pieces=True))
+            if chosen:
+                return chosen
+        return self.policy.choose(current.candidates, room)
 
     def _finish(self, outcome: Outcome) -> list[Send]:
         assert self._round is not None

@@ -3,8 +3,8 @@
 A policy chooses among the candidates that the owners offer: none of them is being read. It sees
 frozen facts and answers with a choice; the node asks it (`raylet.state.room`), the owners act.
 
-    first round    the least recently used, until enough bytes are named
-    after that     memory is there but in pieces: the run of slabs that is cheapest to empty
+    too little is free           the least recently used, until enough bytes are named
+    enough is free, in pieces    whatever lies in the run of slabs that is cheapest to empty
 
 Replace it by any object with a `choose` of the same shape.
 """
@@ -31,8 +31,8 @@ class Room:
     """What is wanted, and how the arena looks.
 
     `run_bytes`: somebody needs as much in one piece. `amount_bytes`: spill at least that much, so that
-    not every object costs a round. `in_pieces`: a round has freed enough, and it still does not fit.
-    `live_by_slab`: bytes of live blocks in each granted slab; a slab that is missing holds none.
+    not every object costs a round. `in_pieces`: so much is free already, or was freed by the last round, that
+    the trouble is where it lies. `live_by_slab`: bytes of live blocks in each granted slab (by its offset).
     """
 
     run_bytes: int
@@ -41,6 +41,11 @@ class Room:
     slab_count: int
     in_pieces: bool = False
     live_by_slab: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def free_bytes(self) -> int:
+        """Wherever it lies, in however small pieces."""
+        return self.slab_bytes * self.slab_count - sum(self.live_by_slab.values())
 
 
 class SpillPolicy(Protocol):
