@@ -205,6 +205,18 @@ class ClusterEngine:
         self.core.gather_events()
         return self.core.events(0)
 
+    def session(self) -> SessionConfig:
+        """See the seam."""
+        return self.core.config
+
+    def inspect(self, what: str, argument: Any) -> Any:
+        """See the seam."""
+        return self.core.inspect(what, argument)
+
+    def process_id(self) -> bytes:
+        """See the seam."""
+        return self.core.worker_id
+
     def mark_events(self) -> int:
         """See the seam."""
         return self.core.mark_events()

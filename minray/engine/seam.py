@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from minray.base.config import SessionConfig
 from minray.base.events import EventPage
 from minray.base.messages import Shape
 from minray.worker.wire import Yields
@@ -126,6 +127,15 @@ class Engine(Protocol):
 
     def all_events(self) -> EventPage:
         """Everything recorded in all processes (waits shortly for them)."""
+
+    def session(self) -> SessionConfig:
+        """What this session was told at its start: where its sockets are, and their token."""
+
+    def inspect(self, what: str, argument: Any) -> Any:
+        """What this process would answer to an observer (`minray.worker.inspection`)."""
+
+    def process_id(self) -> bytes:
+        """The id of this process in the session: of a driver or a worker."""
 
     def mark_events(self) -> int:
         """The cursor of this moment: `events` from there on gives what comes, tasks under way with names."""

@@ -16,6 +16,7 @@ import pickle
 import socket
 import time
 import traceback
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from minray.base.config import SessionConfig
@@ -125,7 +126,8 @@ def serve(
     shell = NodeShell(config, loop, listener, leases, store, forks.fork_zygote, end)
     gcs = GcsService(shell)
     shell.use_gcs(gcs)
-    shell.questions["state"] = lambda client, _: state_rows(leases, gcs)
+    began_s = time.monotonic()
+    shell.questions["state"] = lambda client, _: state_rows(leases, gcs, shell.deaths, began_s)
     shell.zygote.adopt(zygote_socket, zygote_pid)
     try:
         driver_pidfd = os.pidfd_open(config.driver_pid)
@@ -155,7 +157,9 @@ def serve(
     shell.zygote.end(END_PATIENCE_S)
 
 
-def state_rows(leases: LeaseTable, gcs: GcsService) -> dict[str, list[dict[str, Any]]]:
+def state_rows(
+    leases: LeaseTable, gcs: GcsService, deaths: Iterable[dict[str, Any]], started_s: float
+) -> dict[str, Any]:
     """The answer to the question "state"."""
     from minray.raylet.state import rows
 
@@ -166,6 +170,9 @@ def state_rows(leases: LeaseTable, gcs: GcsService) -> dict[str, list[dict[str, 
         "demands": rows.demand_rows(leases, now_s),
         "actors": gcs.actors.rows(),
         "jobs": gcs.jobs.rows(),
+        "deaths": list(deaths),
+        "now_s": time.time(),
+        "started_s": time.time() - (now_s - started_s),
     }
 
 

@@ -23,6 +23,7 @@ HANDSHAKE_S = 5.0
 HALF_OPEN_MAX = 256
 ROLES = ("driver", "worker")
 ASK_ROLES = ("driver-ask", "worker-ask")
+OBSERVER = "observer"  # asks questions that change nothing, and is no client
 
 
 class Client:
@@ -122,6 +123,10 @@ class Connections:
             asker.asking.add(channel)
             self._watch(channel, lambda _: self._read_questions(asker, channel))
             return True
+        if hello.role == OBSERVER:
+            observer = Client(hello, channel)
+            self._watch(channel, lambda _: self._read_questions(observer, channel))
+            return True
         if hello.role not in ROLES:
             return False
         client = self._shell.joined(hello, channel)
@@ -167,7 +172,7 @@ class Connections:
             return
         # Two connections, one order: what the client told before it asked is applied before the answer.
         told = client.channel
-        while not told.closed and self._hear(client, told):
+        while told is not channel and not told.closed and self._hear(client, told):
             pass
         for ask in messages:
             try:

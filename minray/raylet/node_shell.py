@@ -11,6 +11,8 @@ import os
 import pickle
 import socket
 import sys
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -34,7 +36,7 @@ from minray.base.messages import (
     WorkerDied,
     WorkerUnblocked,
 )
-from minray.raylet.clients import Client, Connections
+from minray.raylet.clients import OBSERVER, Client, Connections
 from minray.raylet.deaths import DeathNotices, story_of
 from minray.raylet.event_loop import EventLoop, monotonic_s
 from minray.raylet.state import commands
@@ -48,6 +50,10 @@ from minray.rpc.channel import Channel
 EXIT_PATIENCE_S = 5.0
 DISCONNECTED_PATIENCE_S = 1.0
 RECONNECT_S = 0.1
+OF_OBSERVERS = frozenset(
+    "state nodes store cluster_resources available_resources named_actors actor_info".split()
+)
+DEATHS_KEPT = 1000
 FORWARD_BACKLOG_MAX = 2_000
 """Log lines and events for a driver that does not read are dropped beyond so many packets."""
 
@@ -99,6 +105,7 @@ class NodeShell:
         self._first_driver_gone = first_driver_gone
         self._ordered_deaths: dict[bytes, str] = {}
         self.notices = DeathNotices(loop, self.broadcast)
+        self.deaths: deque[dict[str, Any]] = deque(maxlen=DEATHS_KEPT)
         self._submitters: set[bytes] = set()  # who may have recorded tasks of its own that nobody was told
         self._callers: set[bytes] = set()  # who may call actors at any time
         self.gcs: Gcs
@@ -200,6 +207,8 @@ class NodeShell:
         """Answer a synchronous question."""
         if ask.what == "create_actor":
             self._callers.add(client.worker_id)
+        if client.role == OBSERVER and ask.what not in OF_OBSERVERS:
+            raise PermissionError(f"an observer may not ask {ask.what!r}")
         question = self.questions.get(ask.what)
         if question is None:
             raise KeyError(f"no node can answer {ask.what!r}")
@@ -287,6 +296,20 @@ class NodeShell:
     def _worker_exited(self, worker_id: bytes, pid: int, how: WorkerExit, why_not_started: str) -> None:
         ordered = self._ordered_deaths.pop(worker_id, "")
         story = why_not_started or story_of(pid, how, ordered, worker_log_path(self.config, worker_id))
+        was = self.leases.pool.get(worker_id)
+        self.deaths.append(
+            {
+                "worker_id": worker_id.hex(),
+                "pid": pid,
+                "state": was.state if was is not None else "",
+                "started_s": time.time() - (monotonic_s() - was.started_s) if was is not None else 0.0,
+                "ended_s": time.time(),
+                "exit_code": how.code,
+                "signal": how.signal,
+                "ordered": ordered,
+                "reason": story,
+            }
+        )
         known = self.leases.worker_died(worker_id, story, monotonic_s())
         self.gcs.worker_died(worker_id, story)
         client = self.clients.get(worker_id)

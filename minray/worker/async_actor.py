@@ -19,8 +19,10 @@ import selectors
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from minray.base import ids
 from minray.rpc.loop import Loop
 from minray.serialization.values import PLAIN, PLAIN_TEXT_LIMIT, PLAIN_TYPES
 from minray.worker.concurrency_groups import DEFAULT, GroupTable
@@ -209,6 +211,12 @@ class AsyncService:
         self._main = self.groups[DEFAULT]
         self._warned = False
         self._open = False  # not before the constructor has returned
+
+    def under_way(self) -> Iterator[tuple[str, str, float]]:
+        """(task id, "", 0.0) of the calls under way."""
+        for group in self.groups.values():
+            for peer, number in list(group.under_way):
+                yield ids.task_id_hex(peer.worker_id, number), "", 0.0
 
     def construct(self, context: TaskContext, args: Any, kwargs: Any) -> None:
         """Run the constructor inside the event loop."""

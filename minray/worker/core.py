@@ -55,6 +55,7 @@ from minray.worker.deaths import Deaths
 from minray.worker.event_sharing import EventSharing
 from minray.worker.functions import FunctionRecord
 from minray.worker.generators import Generators
+from minray.worker.inspection import Inspection
 from minray.worker.interrupts import interrupts
 from minray.worker.leasing import Leasing
 from minray.worker.object_events import ObjectEvents
@@ -81,6 +82,7 @@ class CoreWorker(
     EventSharing,
     Spilling,
     Cancellation,
+    Inspection,
 ):
     """One process's membership. Made by `join`."""
 
@@ -330,6 +332,10 @@ class CoreWorker(
         self._unproven.pop(fd, None)
         assert channel.peer is not None
         hello = channel.peer
+        if hello.role == "observer":
+            channel.handler = self.on_inspect
+            self.loop.add(channel)
+            return
         self._add_peer(hello.worker_id, hello.address, hello.pid, channel)
 
     def _expire(self, sock: socket.socket) -> None:

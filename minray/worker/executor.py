@@ -76,7 +76,8 @@ class Executor(Answering, Blocking):
         self.limits = CallLimits(self)
         self.stopping = False
         self.generating = Generating(self)
-        self._looked_at: TaskContext | None = None
+        self.looked_at: TaskContext | None = None  # by the pump, while the task runs long ...
+        self.seen_s = 0.0  # ... and when it saw it first
         self._looks_again = False
         self.environment_error: BaseException | None = None  # every task of this worker raises it
 
@@ -401,9 +402,10 @@ class Executor(Answering, Blocking):
             self._looks_again = True
             # The same task as at the last look holds nothing back; what it prints past Python is still to come.
             self.core.loop.call_later(
-                LOOK_AGAIN_S if context is self._looked_at else TICK_S, self._look_again
+                LOOK_AGAIN_S if context is self.looked_at else TICK_S, self._look_again
             )
-        self._looked_at = context
+        if context is not self.looked_at:
+            self.looked_at, self.seen_s = context, _perf()
         peer = self.current_peer
         if peer is not None and context is not None and self.output.grown():
             self.output.ship(peer, context)

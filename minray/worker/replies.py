@@ -177,12 +177,23 @@ class Replies(CoreState):
 
     def fail_task(self, number: int, error: BaseException, outcome: str = "lost") -> None:
         """Task `number` will never have a value: `get` raises `error`."""
-        self.errors[number] = text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        self.errors[number] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        self._note_ended(number, outcome)
+        self.complete(number, FAILED, dump_error(error))
+
+    def note_never_sent(self, number: int, error: Any) -> None:
+        """Task `number` fails with the error of an argument."""
+        self.errors[number] = _one_line(error)
+        self._note_ended(number, "error")
+
+    def _note_ended(self, number: int, outcome: str) -> None:
         ref = self.table.get(number)
         if self.recorder is not None and ref is not None and ref.task is not None:
-            attempt = self.attempts.get(number, 0)
-            self.recorder.log.append((ENDED, _perf(), number, ref.t, ref.task[1], ref.v, outcome, text, attempt))
-        self.complete(number, FAILED, dump_error(error))
+            text, attempt = self.errors[number], self.attempts.get(number, 0)
+            self.recorder.log.append(
+                (ENDED, _perf(), number, ref.t, ref.task[1], ref.v, outcome, text, attempt)
+            )
+            self.recorder.roll()
 
     def _progress(self, target: Any, peer: Peer, count: int, function: Any, times: bytes) -> None:
         if type(target) is not Lease:

@@ -235,6 +235,7 @@ class Submission(CoreState):
         def ready() -> None:
             for dependency in dependencies:
                 if dependency.st == FAILED:
+                    self.note_never_sent(ref.n, dependency.v)
                     self.complete(ref.n, FAILED, dependency.v)
                     return
             send(payload._replace(slots=tuple(self._slot_value(dependency) for dependency in dependencies)))

@@ -7,9 +7,11 @@ away (by the end of the actor). The main thread reads the sockets meanwhile.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +64,17 @@ class ThreadedService:
                 if group.busy < group.limit:
                     group.busy += 1
                     group.pool.submit(self._work, group)
+
+    def under_way(self) -> Iterator[tuple[str, str, float]]:
+        """(task id, name, since when) of the running calls: the stacks of the threads know."""
+        for frame in sys._current_frames().values():
+            found: Any = frame
+            while found is not None:
+                if found.f_code is ThreadedService._next.__code__:
+                    context = found.f_locals.get("context")
+                    if context is not None and context.actor is self.host:
+                        yield context.task_id, context.name, found.f_locals.get("began", 0.0)
+                found = found.f_back
 
     def serve(self) -> None:
         """Read the sockets until the actor ends (main thread)."""

@@ -35,6 +35,8 @@ LEAVING = 16  # (LEAVING,): my `max_calls` are used up: this lease's last call r
 PARTED = 17  # (PARTED,): nothing more comes from me
 ITEMS = 18  # (ITEMS, task number, index of the first, states | None (all plain), forms, window)
 CREDIT = 19  # (CREDIT, task number, how many items were taken so far | -1: send no more)
+INSPECT = 35  # (INSPECT, token, what, argument): an observer's question
+INSPECTED = 36  # (INSPECTED, token, value, error)
 
 
 class Yields(NamedTuple):

@@ -17,6 +17,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from minray.base.messages import ActorChanged, BecomeActor, CreateActor, DrainActor
+from minray.base.resources import amounts_of
 
 TOMBSTONES_MAX = 10_000
 """Dead actors that can still be asked about; the oldest are forgotten."""
@@ -333,6 +334,11 @@ class ActorTable:
                 "pid": actor.pid,
                 "restarts": actor.incarnation,
                 "cause": actor.cause,
+                "detached": actor.creation.detached,
+                "owner_id": actor.owner_id.hex(),
+                "resources": amounts_of(actor.creation.held),
+                "killed": actor.killed_for_good,
+                "init_failed": bool(actor.error),
             }
             for actor_id, actor in self.actors.items()
         ]

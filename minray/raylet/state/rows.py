@@ -18,8 +18,10 @@ def worker_rows(table: LeaseTable, now_s: float) -> list[dict[str, Any]]:
             "pid": worker.pid,
             "state": worker.state,
             "for_s": now_s - worker.since_s,
+            "age_s": now_s - worker.started_s,
             "lease_id": worker.lease_id,
             "blocked": bool(worker.blocked),
+            "environment": worker.environment,
         }
         for worker in table.pool.workers.values()
     ]

@@ -23,7 +23,8 @@ class Worker:
     """One worker process."""
 
     __slots__ = (
-        "worker_id", "state", "pid", "address", "since_s", "lease_id", "blocked", "lent_cpu", "used", "environment"
+        "worker_id", "state", "pid", "address", "since_s", "started_s", "lease_id", "blocked", "lent_cpu", "used",
+        "environment",
     )  # fmt: skip
 
     def __init__(self, worker_id: bytes, now_s: float) -> None:
@@ -32,6 +33,7 @@ class Worker:
         self.pid = 0
         self.address = ""
         self.since_s = now_s  # of the present state
+        self.started_s = now_s
         self.lease_id = 0
         self.used = False  # somebody may have heard of it
         self.blocked = 0  # its task waits in get: a number that grows from block to block, else 0
