@@ -65,7 +65,9 @@ class Session:
             ) from None
         try:
             answer = channel.ask(Ask(what, argument), timeout_s)
-        except (EOFError, OSError) as error:
+        except EOFError:
+            raise ServerUnavailable(f"The session {self.config.session_dir} is ending.") from None
+        except OSError as error:
             raise ServerUnavailable(
                 f"The node of {self.config.session_dir} did not answer within {timeout_s:g} s: {error}"
             ) from None

@@ -10,6 +10,7 @@ Pure: from answers of `minray.worker.inspection` to dictionaries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from minray.state_api.schema import DRIVER_TASK_ID_PREFIX
 
 NORMAL, ACTOR_TASK, CREATION = "NORMAL_TASK", "ACTOR_TASK", "ACTOR_CREATION_TASK"
 _ENDED = ("FINISHED", "FAILED")
+_RAISED = re.compile(r"\w+\(")  # an exception's repr; else the story of a death
 _ERROR_TYPES = {
     "WorkerCrashedError": "WORKER_DIED",
     "ActorDiedError": "ACTOR_DIED",
@@ -71,7 +73,7 @@ class TaskTable:
                 before = self._attempt(event.task_id, event.attempt - 1)
                 before.update(state="FAILED", end_s=event.time_s, error_message=event.reason)
                 before["error_type"] = (
-                    "TASK_EXECUTION_EXCEPTION" if "(" in event.reason[:60] else "WORKER_DIED"
+                    "TASK_EXECUTION_EXCEPTION" if _RAISED.match(event.reason) else "WORKER_DIED"
                 )
 
     def _finished(self, event: TaskFinished, job_id: str) -> None:

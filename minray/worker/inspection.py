@@ -153,7 +153,7 @@ class Inspection(CoreState):
         if is_handle and state == STORED and not value.stream:
             kind, status = "ACTOR_HANDLE", "NIL"
         else:
-            if type(value) is SharedStored and shared and sys.getrefcount(value) > _OWN_REFERENCES + 2:
+            if type(value) is SharedStored and shared and sys.getrefcount(value) > _OWN_REFERENCES + 1:
                 kind = "PINNED_IN_MEMORY"
             elif used:
                 kind = "USED_BY_PENDING_TASK"
