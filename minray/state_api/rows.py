@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from minray.state_api.schema import DriverInfo
+
 NODE_IP = "127.0.0.1"
 _ACTOR_STATES = {
     "pending": "PENDING_CREATION",
@@ -168,11 +170,7 @@ def job_rows(state: Mapping[str, Any], node_id: str, entrypoints: Mapping[int, s
             "status": "RUNNING" if row["ended_s"] is None else "SUCCEEDED",
             "message": None,
             "error_type": None,
-            "driver_info": {
-                "id": job_hex(row["job_id"]),
-                "node_ip_address": NODE_IP,
-                "pid": str(row["pid"]),
-            },
+            "driver_info": DriverInfo(job_hex(row["job_id"]), NODE_IP, str(row["pid"])),
             "start_time": int(row["started_s"] * 1000),
             "end_time": 0 if row["ended_s"] is None else int(row["ended_s"] * 1000),
             "metadata": {},

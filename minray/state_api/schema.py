@@ -238,6 +238,15 @@ class NodeState(StateSchema):
 
 
 @dataclass
+class DriverInfo(StateSchema):
+    """The process of a job."""
+
+    id: str = state_column(filterable=False)
+    node_ip_address: str = state_column(filterable=False)
+    pid: str = state_column(filterable=False)
+
+
+@dataclass
 class JobState(StateSchema):
     """A driver's work. status: RUNNING | SUCCEEDED."""
 
@@ -248,7 +257,7 @@ class JobState(StateSchema):
     status: str = state_column(filterable=True)
     message: str | None = state_column(filterable=False)
     error_type: str | None = state_column(filterable=False)
-    driver_info: dict[str, str] | None = state_column(filterable=False)
+    driver_info: DriverInfo | None = state_column(filterable=False)
     start_time: int | None = state_column(**_time)
     end_time: int | None = state_column(**_time)
     metadata: dict[str, str] | None = state_column(filterable=False, detail=True)

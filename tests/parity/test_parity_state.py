@@ -165,7 +165,7 @@ def test_the_driver_its_node_its_job_and_its_workers(cluster: Any, state: Any) -
     assert node.resources_total["CPU"] == 4.0 and state.get_node(node.node_id).node_ip == node.node_ip
     jobs = state.list_jobs(filters=[("job_id", "=", context.get_job_id())])
     assert [(job.type, job.status) for job in jobs] == [("DRIVER", "RUNNING")]
-    assert jobs[0].driver_info["pid"] == str(os.getpid())
+    assert jobs[0].driver_info.pid == str(os.getpid())
     (driver,) = state.list_workers(filters=[("worker_type", "=", "DRIVER"), ("is_alive", "=", "True")])
     assert driver.pid == os.getpid() and driver.node_id == node.node_id
     assert state.list_workers(filters=[("worker_type", "=", "WORKER"), ("is_alive", "=", True)])
