@@ -72,6 +72,68 @@ COMMANDS: dict[str, Command] = {
   minray lesson start 01               copy the first lesson into a folder to work in
   minray lesson check 01_tasks         check the exercises""",
     ),
+    "status": Command(
+        "status",
+        "what a running session has, uses and waits for, and what failed",
+        """
+  minray status           your newest session on this machine
+  minray status --json    the same for a program""",
+    ),
+    "list": Command(
+        "list_rows",
+        "list tasks, actors, objects, workers, ... of a running session",
+        """
+  minray list tasks --filter state=RUNNING
+  minray list actors --filter state!=DEAD --format json
+  minray list objects --limit 1000
+  minray list workers --detail""",
+    ),
+    "get": Command(
+        "get_row",
+        "all that is known of one task, actor, object, worker, node or job",
+        """
+  minray get tasks 3f9a01              the first digits are enough
+  minray get actors 77b0 --format json""",
+    ),
+    "summary": Command(
+        "summary",
+        "count tasks, actors or objects of a running session by name and state",
+        """
+  minray summary tasks
+  minray summary tasks --by-lineage     as a tree of who submitted whom
+  minray summary objects --format yaml""",
+    ),
+    "memory": Command(
+        "memory",
+        "who keeps which object alive, and how full the object store is",
+        """
+  minray memory                              largest objects first
+  minray memory --group-by PID --units MB -n 10
+  minray memory --stats-only""",
+    ),
+    "timeline": Command(
+        "timeline",
+        "write what a running session recorded, for Perfetto",
+        """
+  minray timeline                   into a file of its own
+  minray timeline -o run.json""",
+    ),
+    "stack": Command(
+        "stack",
+        "the Python stacks of the driver and of every worker, now",
+        """
+  minray stack             where does everybody stand?
+  minray stack 4711        one process""",
+    ),
+    "logs": Command(
+        "logs",
+        "list and show the output of a session's processes",
+        """
+  minray logs                          which files there are
+  minray logs node.log --tail 20
+  minray logs --pid 4711 --follow
+  minray logs actor --id 77b0c1...     (or --actor-id)""",
+    ),
     "microbenchmark": Command(
         "microbenchmark",
         "measure this machine, against other runtimes if you like",
@@ -86,6 +148,7 @@ _EXAMPLES = """examples:
   minray as-ray -- python -m pytest     the same for any command
   minray doctor                         is this machine fit?
   minray lab                            the lessons
+  minray status                         how is the session that runs?
 
 `minray COMMAND --help` tells more about each."""
 

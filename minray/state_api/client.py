@@ -7,10 +7,11 @@ missing from the result, and is told: as an error (`raise_on_missing_output`) or
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from minray.base.events import Event
 from minray.state_api import rows, summaries
 from minray.state_api.errors import RayStateApiException
 from minray.state_api.filters import matching
@@ -30,6 +31,7 @@ from minray.state_api.session import Session, find_session
 from minray.state_api.tasks import TaskTable, creation_rows
 from minray.worker.inspection import events_of
 
+RECORDED_MAX = 200_000  # tasks
 _HISTORY = ("FINISHED", "FAILED", "NIL")
 
 
@@ -143,6 +145,15 @@ class StateApiClient:
     def state(self, timeout_s: float = 30.0) -> dict[str, Any]:
         """The node's tables as they are."""
         return self.session.ask("state", timeout_s=timeout_s)  # type: ignore[no-any-return]
+
+    def recorded_events(self, timeout_s: float) -> Sequence[Event]:
+        """All that the session's processes have recorded and still have, in order of time."""
+        processes = self.session.processes(self.state(timeout_s))
+        answers, silent = self.session.inspect(processes, "recorded", RECORDED_MAX, timeout_s)
+        for sentence in silent:
+            warnings.warn(f"The events are incomplete: {sentence}", stacklevel=3)
+        told = (event for answer in answers.values() if answer is not None for event in events_of(answer))
+        return sorted(dict.fromkeys(told), key=lambda event: event.time_s)  # what was shipped is told twice
 
     @property
     def _node_id(self) -> str:

@@ -148,6 +148,16 @@ def _hello() -> Hello:
     return Hello("observer", os.urandom(16), os.getpid(), "")
 
 
+def _answering(path: str) -> Session | None:
+    """The session, unless it is just ending."""
+    try:
+        session = Session(read_session(path))
+        session.ask("cluster_resources", timeout_s=5.0)
+    except (OSError, ServerUnavailable):
+        return None
+    return session
+
+
 def find_session(address: str | None = None) -> Session:
     """The session at `address`: a session folder; None: this process's own, else MINRAY_ADDRESS, else the
     newest of this user; "auto": the newest. Raises: ConnectionError."""
@@ -159,10 +169,11 @@ def find_session(address: str | None = None) -> Session:
     if address in ("auto", "local"):
         if engine is not None:
             return Session(engine.session())
-        sessions = find_live_sessions(environment.temp_dir)
-        if not sessions:
-            raise ConnectionError(NO_SESSION)
-        address = sessions[0].path
+        for found in find_live_sessions(environment.temp_dir):
+            session = _answering(found.path)
+            if session is not None:
+                return session
+        raise ConnectionError(NO_SESSION)
     try:
         return Session(read_session(address))
     except OSError as error:

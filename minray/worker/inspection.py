@@ -52,8 +52,8 @@ class Inspection(CoreState):
         answers: dict[str, Callable[[Any], Any]] = {
             "tasks": self._inspect_tasks,
             "objects": self._inspect_objects,
-            "stacks": lambda _: stacks(),
-            "events": self.events,
+            "stacks": lambda _: {**stacks(), "running": list(self._running_here())},
+            "recorded": lambda limit: None if self.recorder is None else self.recorder.snapshot(limit, True),
         }
         return answers[what](argument)
 
@@ -189,10 +189,21 @@ def stacks() -> dict[str, Any]:
     for ident, frame in sys._current_frames().items():
         thread = threads.get(ident)
         name = thread.name if thread is not None else f"thread {ident}"
-        text = "".join(traceback.format_stack(frame))
-        found.append((ident != main, name, text))
+        found.append((ident != main, name, _shown(frame)))
     found.sort(key=lambda row: row[:2])
     return {"pid": os.getpid(), "threads": [(name, text) for _, name, text in found]}
+
+
+def _shown(frame: Any) -> str:
+    """A stack without the frames that every worker begins with, and without those of this answer."""
+    inner = frame
+    while inner is not None:
+        if inner.f_code is Inspection.on_inspect.__code__:
+            frame = inner.f_back
+        inner = inner.f_back
+    lines = traceback.extract_stack(frame)
+    begins = [index for index, line in enumerate(lines) if line.name == "run_worker"]
+    return "".join(traceback.format_list(lines[begins[-1] + 1 :] if begins else lines))
 
 
 def events_of(snapshot: dict[str, Any]) -> list[Any]:

@@ -37,6 +37,7 @@ HIDDEN_MAX = 200_000  # tasks without events that are remembered
 CHUNKS_MAX = 24  # about 200,000 entries of the log
 _BITS = 40  # of a cursor: the low ones count the log's entries, the high ones are an object number
 _LOW = (1 << _BITS) - 1
+_OF_TASK_ENTRIES = (DISPATCH, DONE, ENDED)
 _OF_TASKS = (ev.TaskSubmitted, ev.TaskDispatched, ev.TaskFinished, ev.TaskRetried)
 
 
@@ -130,14 +131,15 @@ class Recorder:
             taken += 1
         return entries[:taken], since, submitted, upto << _BITS | (start + taken), max(0, base - at_log)
 
-    def snapshot(self, tasks_max: int) -> dict[str, Any]:
+    def snapshot(self, tasks_max: int, whole: bool = False) -> dict[str, Any]:
         """The entries about the last `tasks_max` tasks as they are, for `decoded` in another process: there the
-        decoding, ten times as dear, delays nobody's program."""
+        decoding, ten times as dear, delays nobody's program. `whole`: gets, actors, objects and workers too."""
         cursor = self.recent(0, tasks_max)
         entries, since, submitted, _, lost = self._entries(cursor)
-        kept = [
-            entry for entry in entries if entry[0] in (DISPATCH, DONE, ENDED) or type(entry[-1]) in _OF_TASKS
-        ]
+        if whole:  # code objects cannot travel: calls of get as ready-made events
+            kept = [(RECORD, self._got(entry)) if entry[0] == GET else entry for entry in entries]
+        else:
+            kept = [entry for entry in entries if entry[0] in _OF_TASK_ENTRIES or type(entry[-1]) in _OF_TASKS]
         numbers = {number for entry in kept if entry[0] == DISPATCH for number in entry[2]}
         functions: set[Any] = {known[1] for known in submitted.values()}
         for entry in kept:
