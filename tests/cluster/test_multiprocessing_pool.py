@@ -274,6 +274,53 @@ def test_large_arrays_are_read_in_place(own_pool: Pool) -> None:
     assert own_pool.map(lambda n: np.full(200_000, n), range(3))[2].sum() == 400_000
 
 
+def send_in_advance(pool: Pool) -> None:
+    """As after calls that ended within milliseconds, which on a loaded machine may never happen."""
+    pool.map(abs, range(4), chunksize=1)
+    assert pool._dispatcher is not None
+    for process in pool._dispatcher.processes:
+        process.quick = True
+
+
+def test_what_waits_behind_a_long_call_goes_to_an_idle_process(own_pool: Pool) -> None:
+    send_in_advance(own_pool)
+    calls = [own_pool.apply_async(time.sleep, (600,))]
+    calls += [own_pool.apply_async(abs, (-n,)) for n in range(50)]
+    assert [call.get(WAIT_S) for call in calls[1:]] == list(range(50))
+    assert not calls[0].ready()
+
+
+def test_each_call_runs_once_however_it_is_moved(own_pool: Pool, tmp_path: Path) -> None:
+    def note(n: int) -> int:
+        with open(tmp_path / str(n), "a") as file:
+            file.write("x")
+        if n % 40 == 7:
+            time.sleep(0.05)
+        return n
+
+    send_in_advance(own_pool)
+    assert own_pool.map(note, range(200), chunksize=1) == list(range(200))
+    assert {len((tmp_path / str(n)).read_text()) for n in range(200)} == {1}
+
+
+def test_a_death_costs_only_the_call_that_ran(own_pool: Pool, tmp_path: Path) -> None:
+    send_in_advance(own_pool)
+    mark = tmp_path / "mark"
+
+    def die() -> None:
+        mark.touch()
+        time.sleep(0.5)
+        os._exit(1)
+
+    block = own_pool.apply_async(time.sleep, (3.0,))
+    dying = own_pool.apply_async(die)
+    others = [own_pool.apply_async(abs, (-n,)) for n in range(10)]
+    with pytest.raises(minray.exceptions.ActorDiedError):
+        dying.get(WAIT_S)
+    assert [other.get(WAIT_S) for other in others] == list(range(10))
+    assert block.get(WAIT_S) is None
+
+
 def test_functions_of_a_script_work(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -289,6 +336,44 @@ def test_functions_of_a_script_work(tmp_path: Path) -> None:
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.strip() == "[0, 2, 4, 6] [1, 3]", done.stderr
+
+
+def test_an_initializer_of_a_script_sets_globals_for_its_functions(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import functools\n"
+        "from minray.util.multiprocessing import Pool\n"
+        "offset, limit = None, 1\n"
+        "def start(n):\n"
+        "    global base, offset\n"
+        "    base, offset = n, 2 * n\n"
+        "def logged(function):\n"
+        "    @functools.wraps(function)\n"
+        "    def call(*args):\n"
+        "        return function(*args)\n"
+        "    return call\n"
+        "def helper():\n"
+        "    return base\n"
+        "@logged\n"
+        "def shift(n):\n"
+        "    return helper() + offset + n * limit\n"
+        "class Shifter:\n"
+        "    def shift(self, n):\n"
+        "        return helper() + n\n"
+        "def count(n):\n"
+        "    global calls\n"
+        "    calls = globals().get('calls', 0) + 1\n"
+        "    return calls\n"
+        "if __name__ == '__main__':\n"
+        "    with Pool(1, start, (10,)) as pool:\n"
+        "        print(pool.map(shift, range(3)), pool.map(Shifter().shift, [1]), pool.apply(lambda: base))\n"
+        "        limit = 100\n"
+        "        print(pool.map(shift, [1]), pool.map(functools.partial(shift), [2]), pool.map(count, 'abc', 1))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["[30, 31, 32] [11] 10", "[130] [230] [1, 2, 3]"], done.stderr
 
 
 def test_a_pool_whose_cluster_is_shut_down_says_so() -> None:

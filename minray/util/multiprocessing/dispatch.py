@@ -8,8 +8,9 @@ answer to the one before: on a chunk's way there are as few threads as possible.
     close, terminate ─────────►│ dispatcher │◄─────────────────────────────────────┘
                                └─────┬──────┘──value──► job (results.py) ──► callback thread
 
-A process holds one chunk at a time, so that no call waits behind another while a process is idle; calls
-of a pool may wait for one another, as far as there are processes.
+A process gets one chunk at a time, and some more in advance while its chunks end within milliseconds, for then
+the way to it and back is most of the time. No call waits behind a longer one, though, while a process has nothing
+to do: what was sent in advance and has not begun is cancelled there and sent to the idle one.
 
 A process that dies is replaced. The chunk that it ran may have had effects, so it is not run again but
 fails with the story of the death (unless the actors were asked to retry: `max_restarts` and
@@ -31,6 +32,9 @@ import minray
 from minray.util.multiprocessing.worker import APPLY, RAISE, PoolActor
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
+AHEAD = 8  # chunks that a quick process has at a time
+QUICK_S = 0.005  # a chunk that ended within this time was a short one
+SURE_S = 0.05  # a process that works on one chunk for so long has sent the results of those before
 LIGHT_S = 0.0005  # a call that took no longer to send may be sent by the thread that reads
 GOODBYE_S = 5.0  # for processes of a closed pool to run their exit handlers
 
@@ -44,14 +48,29 @@ class Chunk(NamedTuple):
     calls: Any
 
 
-class _Process:
-    """One actor of the pool."""
+class _Sent:
+    """A chunk at a process, the call that runs it, and whether it was asked back."""
 
-    __slots__ = ("actor", "chunks")
+    __slots__ = ("chunk", "ref", "recalled")
+
+    def __init__(self, chunk: Chunk, ref: Any) -> None:
+        self.chunk = chunk
+        self.ref = ref
+        self.recalled = False
+
+
+class _Process:
+    """One actor of the pool. It works on the first chunk of `sent` since `since_s` (time.perf_counter)."""
+
+    __slots__ = ("actor", "sent", "since_s", "quick", "chunks", "innocent")
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
+        self.sent: deque[_Sent] = deque()
+        self.since_s = 0.0
+        self.quick = False
         self.chunks = 0
+        self.innocent: list[_Sent] = []  # of a dead process: what it cannot have begun
 
 
 class Dispatcher:
@@ -72,8 +91,10 @@ class Dispatcher:
         self.state = RUN
         self.processes = [self._new_process() for _ in range(processes)]
         minray.get([process.actor.__ray_ready__.remote() for process in self.processes])
-        self._idle = list(self.processes)
-        self._busy: dict[_Process, Chunk] = {}
+        # Chunks sent in advance must run in their order, and each process must serve as many as were asked for.
+        alone = chunks_max is not None or not {"max_concurrency", "max_restarts"}.isdisjoint(remote_args)
+        self._ahead = 1 if alone else AHEAD
+        self._sent: set[_Sent] = set()
         self._waiting: deque[Chunk] = deque()
         self._readers = 0  # inputs of imap that have not ended
         self._jobs: set[Any] = set()  # iterators whose input is still read
@@ -129,10 +150,14 @@ class Dispatcher:
     # ------------------------------------------------------------- in the thread
     def _work(self) -> None:
         while not self._over:
-            message = self._inbox.get()
+            try:
+                message = self._inbox.get(timeout=QUICK_S if self._uneven() else None)
+            except queue.Empty:
+                self._recall()
+                continue
             message()
             del message  # or it would keep what it holds until the next one comes
-            if self.state == CLOSE and not (self._waiting or self._busy or self._readers):
+            if self.state == CLOSE and not (self._waiting or self._readers or self._sent):
                 self._say_goodbye()
         self._calls_back.put(None)
 
@@ -162,30 +187,54 @@ class Dispatcher:
     def _start_waiting(self) -> None:
         if not minray.is_initialized():
             self.terminate()  # with its cluster; a call now would start another one
-        with self._lock:
-            while self._waiting and self._idle and self.state != TERMINATE:
-                self._start(self._idle.pop(), self._waiting.popleft())
+        self._fill(light_only=False)
 
-    def _start(self, process: _Process, chunk: Chunk) -> None:
-        self._busy[process] = chunk
+    def _fill(self, light_only: bool) -> None:
+        """Send as many chunks as the processes should have."""
+        started: list[tuple[_Process, _Sent]] = []
+        with self._lock:
+            while self._waiting and self.state != TERMINATE:
+                job = self._waiting[0].job
+                process = min(self.processes, key=lambda one: len(one.sent))
+                if len(process.sent) >= (self._ahead if process.quick and job.light else 1):
+                    break
+                if light_only and not job.light:
+                    self._inbox.put(self._start_waiting)
+                    break
+                sent = self._send(process, self._waiting.popleft())
+                if sent is not None:
+                    started.append((process, sent))
+            for process, sent in started:  # only now: what is sent to one process travels together
+                self._await(process, sent)
+
+    def _send(self, process: _Process, chunk: Chunk) -> _Sent | None:
         began = time.perf_counter()
         try:
             ref = process.actor.run.remote(self._function_of(chunk), chunk.how, chunk.calls)
         except Exception as error:  # it cannot be pickled: the caller's fault, told by the result
-            del self._busy[process]
-            self._idle.append(process)
             self._told(chunk.job.chunk_done(chunk.number, False, error))
-            return
-        future = ref.future()
-        chunk.job.light = time.perf_counter() - began < LIGHT_S
+            return None
+        now = time.perf_counter()
+        chunk.job.light = now - began < LIGHT_S
+        if not process.sent:
+            process.since_s = now
+        sent = _Sent(chunk, ref)
+        process.sent.append(sent)
+        self._sent.add(sent)
+        return sent
+
+    def _await(self, process: _Process, sent: _Sent) -> None:
+        future = sent.ref.future()
         if not future.done():
-            future.add_done_callback(lambda done: self._ended(process, done))
+            future.add_done_callback(lambda done: self._ended(process, sent, done))
         elif isinstance(future.exception(), minray.exceptions.ActorDiedError):
-            del self._busy[process]  # it died while it was idle: the call never reached it
-            self._replace(process)
-            self._waiting.appendleft(chunk)
+            # It died while it was idle: the call never reached it.
+            if self._forget(process, sent):
+                self._waiting.appendleft(sent.chunk)
+            self._dead(process)
+            self._inbox.put(self._start_waiting)
         else:
-            self._inbox.put(lambda: self._ended(process, future))
+            self._inbox.put(lambda: self._ended(process, sent, future))
 
     def _function_of(self, chunk: Chunk) -> Any:
         """The function, or a reference to it: what all chunks of a job share is pickled once."""
@@ -196,31 +245,68 @@ class Dispatcher:
             job.stored = minray.put(job.function)
         return job.stored
 
-    def _ended(self, process: _Process, future: Any) -> None:
-        """A call was answered. Runs in whichever thread read the answer: it starts the next one at once."""
+    def _ended(self, process: _Process, sent: _Sent, future: Any) -> None:
+        """A call was answered. Runs in whichever thread read the answer: it sends the next ones at once."""
         error = future.exception()
+        chunk = sent.chunk
         with self._lock:
-            chunk = self._busy.pop(process, None)
-            if chunk is None:
+            if isinstance(error, minray.exceptions.ActorDiedError) and minray.is_initialized():
+                self._dead(process)
+            if not self._forget(process, sent):
                 return  # the pool was terminated meanwhile
-            process.chunks += 1
-            if not minray.is_initialized():
-                pass  # shut down under us: `_start_waiting` ends the pool
-            elif isinstance(error, minray.exceptions.ActorDiedError) or process.chunks == self.chunks_max:
-                self._replace(process)
+            again = sent in process.innocent or isinstance(error, minray.exceptions.TaskCancelledError)
+            if again:
+                self._waiting.appendleft(chunk)
             else:
-                self._idle.append(process)
+                process.chunks += 1
+                if process.chunks == self.chunks_max and process in self.processes:
+                    self._replace(process)
             # Pickling what is heavy would keep that thread from reading, and an interrupt that is raised in
-            # the main thread must not lose a process: those go through our own thread.
-            if self._waiting and self._waiting[0].job.light and error is None and not _in_main_thread():
-                self._start(self._idle.pop(), self._waiting.popleft())
-            elif self._waiting or self.state != RUN or error is not None:
+            # the main thread must not lose a chunk: those go through our own thread.
+            if error is not None or self.state != RUN or _in_main_thread() or self._uneven():
                 self._inbox.put(self._start_waiting)
-            if error is None:
-                success, value = future.result()
-            else:
-                success, value = False, _explained(error, chunk)
-            self._told(chunk.job.chunk_done(chunk.number, success, value))
+            elif self._waiting:
+                self._fill(light_only=True)
+            if not again:
+                success, value = future.result() if error is None else (False, _explained(error, chunk))
+                self._told(chunk.job.chunk_done(chunk.number, success, value))
+
+    def _forget(self, process: _Process, sent: _Sent) -> bool:
+        """`sent` is no longer there. Returns whether it was."""
+        if sent not in self._sent:
+            return False
+        self._sent.discard(sent)
+        if sent is process.sent[0]:
+            now = time.perf_counter()
+            process.quick = now - process.since_s < QUICK_S
+            process.since_s = now
+        process.sent.remove(sent)
+        return True
+
+    def _dead(self, process: _Process) -> None:
+        """It died. What it cannot have begun is run by others."""
+        if process in self.processes:
+            self._replace(process)
+            if process.sent and time.perf_counter() - process.since_s > SURE_S:
+                process.innocent = list(process.sent)[1:]
+
+    def _uneven(self) -> bool:
+        """Whether a process has nothing to do while another has more than it works on."""
+        counts = [len(process.sent) for process in self.processes]
+        return not self._waiting and bool(counts) and min(counts) == 0 and max(counts) > 1
+
+    def _recall(self) -> None:
+        """Ask back, for each idle process, a chunk that waits behind a long one."""
+        with self._lock:
+            now = time.perf_counter()
+            slow = [p for p in self.processes if len(p.sent) > 1 and now - p.since_s > QUICK_S]
+            for process in slow[: sum(not one.sent for one in self.processes)]:
+                process.quick = False
+                last = process.sent[-1]
+                if not last.recalled:
+                    last.recalled = True
+                    with contextlib.suppress(Exception):  # the cluster may be gone
+                        minray.cancel(last.ref)  # nothing happens if it has begun
 
     def _new_process(self) -> _Process:
         return _Process(self.actor_class.remote(*self.initial))
@@ -232,7 +318,6 @@ class Dispatcher:
             _, self._farewells = minray.wait(self._farewells, num_returns=len(self._farewells), timeout=0)
         fresh = self._new_process()
         self.processes[self.processes.index(process)] = fresh
-        self._idle.append(fresh)
 
     def _told(self, callback: Callable[[], None] | None) -> None:
         """Run what a job wants run: in a thread of its own, which user code may block."""
@@ -255,13 +340,12 @@ class Dispatcher:
             ):  # the cluster may be another one, and its processes gone with it
                 minray.kill(process.actor)
         with self._lock:
-            lost = [*self._busy.values(), *self._waiting]
-            self._busy.clear()
+            lost = [*(sent.chunk for sent in self._sent), *self._waiting]
+            self._sent.clear()
             self._waiting.clear()
             for job in {chunk.job for chunk in lost} | self._jobs:
                 self._told(job.fail(_terminated(job)))
             self.processes.clear()
-            self._idle.clear()
 
     def _say_goodbye(self) -> None:
         self._over = True
@@ -271,7 +355,6 @@ class Dispatcher:
             for process in self.processes:
                 minray.kill(process.actor)
         self.processes.clear()
-        self._idle.clear()
 
 
 def _in_main_thread() -> bool:

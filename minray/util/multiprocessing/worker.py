@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from minray.util.multiprocessing.namespaces import Namespaces
+
 APPLY, MAP, STARMAP, RAISE = "apply", "map", "starmap", "raise"
 
 
@@ -15,8 +17,9 @@ class PoolActor:
     """One process of a pool."""
 
     def __init__(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+        self._namespaces = Namespaces()
         if initializer is not None:
-            initializer(*initargs)
+            self._namespaces.settle(initializer)(*initargs)
 
     def run(self, function: Callable[..., Any], how: str, calls: Any) -> tuple[bool, Any]:
         """Work off one chunk.
@@ -24,7 +27,7 @@ class PoolActor:
         Returns: (True, the value, or the list of values), or (False, the exception that ended it).
         """
         try:
-            return True, _run(function, how, calls)
+            return True, _run(self._namespaces.settle(function), how, calls)
         except Exception as error:
             from multiprocessing import pool
 
