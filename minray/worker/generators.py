@@ -215,12 +215,16 @@ class Generators(CoreState):
 
     def await_item(self, stream: Stream, timeout_s: float | None) -> None:
         """Sleep until there is something to take. Raises: GetTimeoutError, KeyboardInterrupt."""
-        if self.executor is not None:
-            # In a task: what lending the CPU costs (two messages) pays for longer waits only.
+        if timeout_s is not None and timeout_s <= 0:
+            self.glance()
+        else:
+            # Most waits are short: they lend no CPU (two messages) and leave no event.
             self.flush_all()
-            self._step(stream, _perf() + (LEND_AFTER_S if timeout_s is None else min(LEND_AFTER_S, timeout_s)))
-            if stream.st:
-                return
+            self._step(
+                stream, _perf() + (LEND_AFTER_S if timeout_s is None else min(LEND_AFTER_S, timeout_s))
+            )
+        if stream.st:
+            return
         self._get_pending((stream,), timeout_s)  # a stream looks like a reference
 
     def _credit(self, stream: Stream) -> None:
@@ -405,7 +409,7 @@ class ObjectRefGenerator:
         # Any thread, inside the garbage collector: only queue it.
         try:
             core, stream = self._core, self._stream
-            if not stream.ended:
+            if not stream.ended and not core.closed:
                 core.abandoned.append(stream)
                 core.loop.pend()
         except (AttributeError, OSError):

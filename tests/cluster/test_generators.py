@@ -448,6 +448,23 @@ def test_the_events_of_a_generator_end_with_its_last_item() -> None:
     assert set(ended) <= submitted
 
 
+def test_looking_without_waiting_reads_what_has_come() -> None:
+    @ray.remote
+    def count(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    gen = count.remote(3)
+    found: list[int] = []
+    deadline = time.monotonic() + 30
+    while len(found) < 3 and time.monotonic() < deadline:
+        ref = gen._next_sync(timeout_s=0)
+        if not ref.is_nil():
+            found.append(ray.get(ref))
+    assert found == [0, 1, 2]
+    while not gen.is_finished():
+        assert time.monotonic() < deadline
+
+
 def test_the_nil_reference_has_no_value_and_says_so() -> None:
     nil = ray.ObjectRef.nil()
     assert nil.is_nil() and nil.hex() == "f" * 56 and not ray.put(1).is_nil()
