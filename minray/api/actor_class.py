@@ -412,12 +412,12 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 
 def exit_actor() -> None:
-    """End the actor that runs this call, after the call's finished neighbours were answered.
+    """End the actor that runs this call: what runs beside it is finished, what waits behind it fails.
 
     Raises: TypeError outside an actor.
     """
     from minray.worker.executor import ActorExit
 
-    if not slot.engine or not slot.engine.running().actor_id:
+    if not slot.engine or not slot.engine.leave_actor():
         raise TypeError("exit_actor API is called on a non-actor worker, or outside an actor's method.")
     raise ActorExit(0)

@@ -128,6 +128,14 @@ class ClusterEngine:
         """See the seam."""
         self.core.kill_actor(self.core.calls_of(actor_id, class_name), no_restart)
 
+    def leave_actor(self) -> bool:
+        """See the seam."""
+        executor = self.core.executor
+        if executor is None or executor.actor is None:
+            return False
+        executor.actor.leave_at_will()
+        return True
+
     def actor_by_name(self, name: str, namespace: str) -> tuple[bytes, Any] | None:
         """See the seam."""
         found = self.core.ask_node("actor_by_name", (name, namespace))
@@ -237,7 +245,10 @@ class ClusterEngine:
         """See the seam."""
         core = self.core
         task = current_task()
-        actor = task.actor if task is not None else None
+        if task is not None:
+            actor = task.actor
+        else:  # a thread of the program: of an actor's process all are the actor's
+            actor = core.executor.actor if core.executor is not None else None
         gpu_ids: tuple[int, ...] = ()
         shape: Any = ()
         if actor is not None:

@@ -107,6 +107,9 @@ class Engine(Protocol):
     def kill(self, actor_id: bytes, class_name: str, no_restart: bool) -> None:
         """End an actor's process."""
 
+    def leave_actor(self) -> bool:
+        """The actor of this process ends once what runs is finished. False where there is none."""
+
     def actor_by_name(self, name: str, namespace: str) -> tuple[bytes, Any] | None:
         """(actor id, its handle info) or None."""
 

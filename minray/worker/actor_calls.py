@@ -43,6 +43,7 @@ from minray.worker.peer import Peer
 from minray.worker.submission import BATCH, CORK_S, FRAME_TASKS, WINDOW_TASKS
 from minray.worker.wire import Call, Yields
 
+CUT_OFF_S = 10.0  # a connection ended and no death is told of: longer than a loaded machine needs to tell
 AGAIN_S = 0.5  # a connection that the system refused for lack of descriptors
 _perf = time.perf_counter
 _new = ObjectRef.__new__
@@ -91,6 +92,7 @@ class ActorCalls:
         self.killed = False
         self.halted = False  # we had it killed: what is called now must not reach the old process any more
         self.watched = False
+        self.abandoned = False  # its owner's last handle is gone
         self.handles_gone = False  # the last handle went while calls were under way
         self.creation_held: tuple[Any, ...] = ()  # what the constructor's arguments keep alive
         self.may_restart = False
@@ -158,6 +160,14 @@ class ActorCalls:
         """The worker is gone; the node will say whether the actor comes back."""
         if self.peer is peer:
             self.peer = None
+            self.core.loop.call_later(CUT_OFF_S, lambda: self._cut_off(peer))
+
+    def _cut_off(self, peer: Peer) -> None:
+        """The connection ended and nobody has told of a death: the actor lives, our calls are lost. Connect again."""
+        if self.peer is None and self.state == "alive" and peer.worker_id not in self.core.deaths:
+            self.cause = "the connection to its process was lost"
+            self._lost(False)
+            self.core.tell_node(WatchActor(self.actor_id))  # answered with where it is
 
     def changed(self, change: ActorChanged) -> None:
         """The node reports a new state."""
@@ -233,6 +243,8 @@ class ActorCalls:
             core.fail_task(entry[1] if type(entry) is list else entry[0], self.end_error())
         if for_ever:
             self.let_arguments_go()
+            if self.abandoned:
+                core.actors.pop(self.actor_id, None)
         self.settle()
 
     def let_arguments_go(self) -> None:
@@ -242,9 +254,10 @@ class ActorCalls:
             self.core.unpin(part)
 
     def _unavailable(self) -> ActorUnavailableError:
-        why = self.cause.strip().rstrip(".")
+        why = self.cause.strip().rstrip(".") or "its process ended"
+        how = "cannot be reached" if self.state == "alive" else "restarts"
         return ActorUnavailableError(
-            f"{self.class_name} restarts ({why}); max_task_retries says how often such calls are made again",
+            f"{self.class_name} {how} ({why}); max_task_retries says how often such calls are made again",
             self.actor_id,
         )
 

@@ -80,6 +80,10 @@ class ActorCreation(CoreState):
         if calls is None:
             self.tell_node(ActorOutOfScope(actor_id))
             return
+        calls.abandoned = True
+        if calls.state == "dead":
+            del self.actors[actor_id]  # what was called with it has its own references
+            return
         calls.flush()
         # The node's word to the actor and our calls travel on different connections: were it told now, the
         # actor could end before a call that is still queued here reaches it.

@@ -16,6 +16,7 @@ import contextlib
 import inspect
 import os
 import pickle
+import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,7 @@ class ActorHost:
         self._method_groups: dict[str, str] = spec.get("method_groups") or {}
         self.service: AsyncService | ThreadedService | None = None
         self.draining = False
+        self._ends = threading.Lock()
         self.leaving = ""  # why the actor ends, once a call has said so
         self._context = TaskContext(_Creator(self.owner), 0, "__init__", self)
 
@@ -174,9 +176,9 @@ class ActorHost:
 
     # ---------------------------------------------------------------- threaded and async service
     def accept(self, peer: Peer, batch: list[Any]) -> None:
-        """Calls of a concurrent actor arrived (called by whoever leads)."""
-        assert self.service is not None
-        self.service.accept(peer, batch)
+        """Calls of a concurrent actor, or of one that leaves, arrived (called by whoever leads)."""
+        if self.service is not None and not self.leaving:  # the end answers what comes now
+            self.service.accept(peer, batch)
 
     def serve(self) -> None:
         """Serve a concurrent actor until it ends (main thread)."""
@@ -209,13 +211,27 @@ class ActorHost:
             self.executor.on_idle = lambda: self.end("its last handle is gone")
 
     def leave(self, reason: str) -> None:
-        """A call of a concurrent actor ended it: what runs is finished, what waits never starts."""
+        """The actor is to end: what runs is finished, what waits never starts. Any thread."""
         self.leaving = self.leaving or reason
-        assert self.service is not None
-        self.service.leave()
+        if self.service is not None:
+            self.service.leave()
+            return
+        for peer in list(self.core.peers.values()):
+            peer.queue.clear()
+        self.executor.on_idle = lambda: self.end(self.leaving)
+        self.core.loop.wake_pump()
+
+    def leave_at_will(self) -> None:
+        """`exit_actor()`, in a call or in a thread of the program. The call that runs it then ends by its exception;
+        a program that swallows that does not stay for it."""
+        self.leave("exit_actor() was called")
+        if self.service is not None:
+            self.service.end_if_done()
 
     def end(self, reason: str) -> None:
-        """Tell the node, let the program say goodbye, exit; finished replies leave first."""
+        """Tell the node, let the program say goodbye, exit; finished replies leave first. Once."""
+        if not self._ends.acquire(blocking=False):
+            return
         core = self.core
         for peer in list(core.peers.values()):
             if peer.out:

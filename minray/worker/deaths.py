@@ -20,6 +20,7 @@ from minray.worker.core_state import CoreState, Lease
 from minray.worker.peer import Peer
 
 CAUSE_WAIT_S = 1.5
+DEATHS_MAX = 10_000  # causes that are remembered; of older ones it is only known that they are gone
 _perf = time.perf_counter
 
 
@@ -125,6 +126,8 @@ class Deaths(CoreState):
     def on_worker_died(self, died: WorkerDied) -> None:
         """The node reports a death with its cause."""
         self.deaths[died.worker_id] = died
+        if len(self.deaths) > DEATHS_MAX:
+            del self.deaths[next(iter(self.deaths))]
         if self.recorder is not None:
             self.recorder.record(
                 ev.WorkerChanged(_perf(), died.worker_id.hex(), died.pid, False, died.reason)

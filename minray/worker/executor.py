@@ -85,7 +85,7 @@ class Executor(Answering, Blocking):
     def on_tasks(self, peer: Peer, message: Any) -> None:
         """(TASKS, batch)."""
         actor = self.actor
-        if actor is not None and actor.concurrent:
+        if actor is not None and (actor.concurrent or actor.leaving):
             actor.accept(peer, message[1])
             return
         with self._block_lock:  # the thread that runs tasks may begin or end a wait right now

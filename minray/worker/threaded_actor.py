@@ -94,6 +94,13 @@ class ThreadedService:
                 self._unanswered -= len(group.waiting)
                 group.waiting.clear()
 
+    def end_if_done(self) -> None:
+        """End the actor when it leaves and nothing runs. Any thread."""
+        with self._lock:
+            done = self._closed and not self._unanswered
+        if done:
+            self.host.end(self.host.leaving)
+
     def take_back(self, peer: Peer, number: int) -> bool:
         """A waiting call is cancelled. Returns whether it did wait."""
         for group in self._groups.values():
@@ -130,9 +137,8 @@ class ThreadedService:
             finally:
                 with self._lock:
                     self._unanswered -= 1
-                    last = self._closed and not self._unanswered
-            if last:
-                self.host.end(self.host.leaving)
+            if self._closed:
+                self.end_if_done()
 
     def _run(self, peer: Peer, task: Any) -> None:
         number, name, payload = task

@@ -263,3 +263,85 @@ def test_finished_calls_do_not_wait_for_a_blocking_neighbour(tmp_path: Any) -> N
     assert get(quick) == 1
     (tmp_path / "go").touch()
     assert get(blocked)
+
+
+def test_threads_of_an_actor_know_whose_they_are() -> None:
+    @ray.remote(num_cpus=0)
+    class Knows:
+        def ask(self) -> tuple[Any, Any]:
+            found: list[Any] = []
+            thread = threading.Thread(target=lambda: found.append(ray.get_runtime_context().get_actor_id()))
+            thread.start()
+            thread.join()
+            return found[0], ray.get_runtime_context().get_actor_id()
+
+    in_thread, in_call = get(Knows.remote().ask.remote())
+    assert in_thread == in_call is not None
+
+
+# ------------------------------------------------------------------------------------ ends
+@ray.remote
+class Leaver:
+    """Leaves in uncommon ways."""
+
+    def ping(self) -> int:
+        """Still there."""
+        return 1
+
+    def swallow(self) -> str:
+        """Catches even the exit."""
+        try:
+            ray.actor.exit_actor()
+        except BaseException:
+            return "stayed"
+
+    def in_a_thread(self) -> None:
+        """A thread that is no call."""
+        threading.Timer(0.05, self._leave).start()
+
+    def _leave(self) -> None:
+        try:
+            ray.actor.exit_actor()
+        except SystemExit:
+            pass
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_actor_does_not_stay_for_swallowing_its_exit(threads: int) -> None:
+    leaver = Leaver.options(num_cpus=0, max_concurrency=threads).remote()
+    get(leaver.ping.remote())
+    leaver.swallow.remote()
+    assert eventually(lambda: outcome(leaver.ping.remote()) == "ActorDiedError")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_thread_of_the_program_may_end_its_actor(threads: int) -> None:
+    leaver = Leaver.options(num_cpus=0, max_concurrency=threads).remote()
+    get(leaver.in_a_thread.remote())
+    assert eventually(lambda: outcome(leaver.ping.remote()) == "ActorDiedError")
+
+
+def test_a_lost_connection_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from minray.engine.seam import slot
+    from minray.worker import actor_calls
+
+    monkeypatch.setattr(actor_calls, "CUT_OFF_S", 0.1)
+    box = Box.options(num_cpus=0).remote(4)
+    assert get(box.read.remote()) == 4
+    calls = slot.engine.core.actors[box._actor_id.binary()]
+    calls.peer.channel.sock.shutdown(2)
+    assert eventually(lambda: calls.peer is None or calls.peer.gone)
+    assert eventually(lambda: outcome(box.read.remote()) == 4)
+
+
+def test_an_owner_forgets_actors_that_are_gone() -> None:
+    from minray.engine.seam import slot
+
+    boxes = [Box.options(num_cpus=0).remote(i) for i in range(6)]
+    ids = [box._actor_id.binary() for box in boxes]
+    assert get([box.read.remote() for box in boxes]) == list(range(6))
+    for box in boxes[:3]:
+        ray.kill(box)
+    assert {outcome(box.read.remote()) for box in boxes[:3]} == {"ActorDiedError"}
+    del box, boxes
+    assert eventually(lambda: not any(one in slot.engine.core.actors for one in ids))
