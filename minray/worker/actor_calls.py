@@ -372,6 +372,7 @@ class ActorSide(CoreState):
         calls.flush()
 
     def _fail_dead(self, calls: ActorCalls) -> None:
+        calls.keep = None
         waiting = [*calls.queue, *([None, number] for number in calls.unready)]
         calls.queue.clear()
         calls.unready.clear()
