@@ -5,9 +5,10 @@ BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Extra arguments: make test ARGS="-k arena -x", make lab ARGS="--port 9999", make bench ARGS="--json"
 ARGS ?=
+SEEDS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint bench parity format clean
+.PHONY: help lab test lint bench parity chaos format clean
 
 help:
 	@echo "make lab      JupyterLab on the first lesson"
@@ -15,6 +16,7 @@ help:
 	@echo "make lint     the linters alone"
 	@echo "make bench    the microbenchmark; against peers: make bench ARGS='--against ray --python ray=/path/to/python'"
 	@echo "make parity   the parity tests, on real Ray too: make parity RAY_PYTHON=/path/to/python"
+	@echo "make chaos    storms of deaths and interrupts: make chaos SEEDS=20; one again: make chaos ARGS='--first 17'"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make clean    remove the environment and the caches"
 
@@ -52,6 +54,9 @@ bench: $(VENV)/.test-installed
 
 parity: $(VENV)/.test-installed
 	@MINRAY_RAY_PYTHON="$(RAY_PYTHON)" $(BIN)/python -m pytest -m parity $(ARGS)
+
+chaos: $(VENV)/.test-installed
+	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

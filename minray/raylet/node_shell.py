@@ -293,7 +293,9 @@ class NodeShell:
         self.store.client_died(client.worker_id)
 
     # ----------------------------------------------------------------------------------- workers
-    def _worker_exited(self, worker_id: bytes, pid: int, how: WorkerExit, why_not_started: str) -> None:
+    def _worker_exited(
+        self, worker_id: bytes, pid: int, how: WorkerExit, why_not_started: str, one_of_many: bool
+    ) -> None:
         ordered = self._ordered_deaths.pop(worker_id, "")
         story = why_not_started or story_of(pid, how, ordered, worker_log_path(self.config, worker_id))
         was = self.leases.pool.get(worker_id)
@@ -310,7 +312,7 @@ class NodeShell:
                 "reason": story,
             }
         )
-        known = self.leases.worker_died(worker_id, story, monotonic_s())
+        known = self.leases.worker_died(worker_id, story, monotonic_s(), one_of_many)
         self.gcs.worker_died(worker_id, story)
         client = self.clients.get(worker_id)
         submitted = worker_id in self._submitters or worker_id in self._callers

@@ -37,11 +37,12 @@ class ZygoteLink:
         self,
         loop: EventLoop,
         fork_zygote: Callable[[], tuple[socket.socket, int]],
-        on_exit: Callable[[bytes, int, WorkerExit, str], None],
+        on_exit: Callable[[bytes, int, WorkerExit, str, bool], None],
     ) -> None:
         self._loop = loop
         self._fork_zygote = fork_zygote
-        self._on_exit = on_exit  # (worker id, pid, how, why it never started or "")
+        # (worker id, pid, how, why it never started or "", whether that was said of another already)
+        self._on_exit = on_exit
         self._ordered: set[bytes] = set()
         self._worker_of: dict[int, bytes] = {}  # forked and alive, by pid
         self.pid_of: dict[bytes, int] = {}
@@ -97,12 +98,12 @@ class ZygoteLink:
                     self._gone(worker_id, WorkerExit(detail), "")
             else:
                 self._ordered.discard(subject)
-                self._on_exit(subject, 0, WorkerExit(None), detail)
+                self._on_exit(subject, 0, WorkerExit(None), detail, False)
 
     def _gone(self, worker_id: bytes, how: WorkerExit, why: str) -> None:
         pid = self.pid_of.pop(worker_id)
         del self._worker_of[pid]
-        self._on_exit(worker_id, pid, how, why)
+        self._on_exit(worker_id, pid, how, why, False)
 
     def _zygote_died(self) -> None:
         self._loop.unwatch(self.channel.fd)
@@ -117,8 +118,9 @@ class ZygoteLink:
             if worker_id not in self._pidfds:
                 self._watch_orphan(worker_id)
         lost, self._ordered = self._ordered, set()
-        for worker_id in lost:
-            self._on_exit(worker_id, 0, WorkerExit(None), "the zygote died before it was forked")
+        for said_before, worker_id in enumerate(lost):  # one death, however many were ordered
+            why = "the zygote died before it was forked"
+            self._on_exit(worker_id, 0, WorkerExit(None), why, bool(said_before))
 
     def _watch_orphan(self, worker_id: bytes) -> None:
         try:

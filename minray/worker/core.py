@@ -141,6 +141,7 @@ class CoreWorker(
         self._unproven: dict[int, socket.socket] = {}
         self._node: Channel | None = None
         self._question: Channel | None = None
+        self._ask_line: Callable[[], Channel]
         self._question_lock = threading.Lock()
         self.node_lost = ""
         self._nudge_armed = False
@@ -155,7 +156,8 @@ class CoreWorker(
         path, token = self.config.node_socket, self.config.token
         self._node = node = connect(path, token, hello)
         welcome, arena_fd = self._welcome(node, arena_fd)
-        self._question = connect(path, token, hello._replace(role=f"{role}-ask"))
+        self._ask_line = lambda: connect(path, token, hello._replace(role=f"{role}-ask"))
+        self._question = self._ask_line()
         self.node_pid = welcome.node_pid
         self.job_id = welcome.job_id
         self.cluster_resources = dict(welcome.cluster_resources)
@@ -232,13 +234,18 @@ class CoreWorker(
         """Ask the node a question. Raises: LocalRayletDiedError, RaySystemError with its complaint."""
         with self._question_lock:
             channel = self._question
-            if channel is None or channel.closed:
+            if channel is None or self.closed or self.node_lost:
                 raise LocalRayletDiedError
             try:
+                if channel.closed:
+                    channel = self._question = self._ask_line()
                 answer: Answer = channel.ask(Ask(what, argument), timeout_s=30.0)
             except (EOFError, OSError) as error:
                 channel.close()
                 raise LocalRayletDiedError from error
+            except BaseException:  # a signal handler of the program's own raised: the answer would meet the next ask
+                channel.close()
+                raise
         if answer.error:
             raise RaySystemError(answer.error)
         return answer.value

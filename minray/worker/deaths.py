@@ -48,9 +48,8 @@ class Deaths(CoreState):
             if lease in lease.group.leases:
                 lease.group.leases.remove(lease)
             lost = [
-                task
-                for batch in lease.batches
-                for task in batch
+                task  # once: a task that came back and was sent here again is in two batches
+                for task in {task[0]: task for batch in lease.batches for task in batch}.values()
                 if task[0] not in lease.returned
                 and (ref := self.table.get(task[0])) is not None
                 and ref.task is not None

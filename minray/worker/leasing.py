@@ -212,6 +212,8 @@ class Leasing(CoreState):
         if type(lease) is not Lease:
             if lease is not None:
                 self.refused_calls(lease, numbers)
+            else:
+                self._queue_again(numbers)
             return
         lease.asked_back = False
         with self.flush_lock:
@@ -238,6 +240,20 @@ class Leasing(CoreState):
         elif group.queue:
             # Most waits are short: ask for another worker only if this one still waits in a while.
             self.loop.call_later(BLOCKED_PATIENCE_S, lambda: self._demand(group))
+
+    def _queue_again(self, numbers: list[int]) -> None:
+        # The lease under which they were sent is over; they are ours all the same.
+        for number in reversed(numbers):
+            ref = self.table.get(number)
+            if ref is None or ref.task is None:
+                continue
+            if number in self.cancelled:
+                self.end_cancelled(number)
+                continue
+            group = self.functions[ref.task[1]].group
+            group.queue.appendleft(ref.task)
+            self.flush(group)
+            self._demand(group)
 
     def on_leaving(self, peer: Peer, message: Any) -> None:
         """(LEAVING,): what runs there now is the last (`max_calls`); the lease ends with it."""

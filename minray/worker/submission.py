@@ -296,6 +296,8 @@ class Submission(CoreState):
         with self.flush_lock:
             if lease.blocked or lease.draining or lease.peer.gone or lease.in_flight or len(group.queue) != 1:
                 return
+            if lease.lease_id not in self.leases_by_id:
+                return  # the pump gave it back since the caller looked
             batch = [group.queue.popleft()]
             lease.estimate_us = group.average_us.get(batch[0][1], WINDOW_US)
             self.send_tasks(lease, batch)

@@ -183,12 +183,13 @@ class LeaseTable:
         if worker is not None and worker.state != "doomed":
             self.pool.doom(worker, now_s)
 
-    def worker_died(self, worker_id: bytes, story: str, now_s: float) -> bool:
-        """Its process is gone. Returns whether anybody may have heard of it."""
+    def worker_died(self, worker_id: bytes, story: str, now_s: float, one_of_many: bool = False) -> bool:
+        """Its process is gone. Returns whether anybody may have heard of it. one_of_many: its end has been counted
+        already (workers that never started because the zygote died are one failure to start, however many)."""
         worker = self.pool.died(worker_id)
         if worker is None:
             return False
-        if worker.state == "starting":
+        if worker.state == "starting" and not one_of_many:
             self.start_failures += 1
             self.start_error = story
             if self.start_failures >= START_FAILURES_BEFORE_PAUSE:

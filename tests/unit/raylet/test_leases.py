@@ -465,6 +465,15 @@ def test_workers_that_die_while_starting_are_retried_slowly_and_then_refused() -
     assert world.stuck[0][1].refused and "no module named x" in world.stuck[0][1].reason
 
 
+def test_the_workers_that_one_death_of_the_zygote_prevents_are_one_failure() -> None:
+    world = World(CPU=8)
+    world.client(A)
+    world.demand(A, CPU, 8)
+    for count, worker_id in enumerate(list(world.ordered)):
+        world.die(worker_id, "the zygote died", one_of_many=count > 0)
+    assert len(world.ordered) == 8 and not world.stuck  # ordered again, of the next zygote
+
+
 def test_idle_workers_are_asked_to_retire_and_may_refuse() -> None:
     world = World(CPU=2, prestart=2)
     world.table.prestart(world.now_s)

@@ -114,10 +114,10 @@ class World:
         self.table.lease_returned(client, LeaseReturned(lease_id, broken, retired), self.now_s)
         self.settle()
 
-    def die(self, worker_id: bytes, story: str = "it crashed") -> None:
+    def die(self, worker_id: bytes, story: str = "it crashed", one_of_many: bool = False) -> None:
         if worker_id in self.ordered:
             self.ordered.remove(worker_id)
-        self.table.worker_died(worker_id, story, self.now_s)
+        self.table.worker_died(worker_id, story, self.now_s, one_of_many)
         self.table.client_gone(worker_id, "worker 1", self.now_s)
         self.settle()
 
