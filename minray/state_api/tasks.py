@@ -50,6 +50,7 @@ class TaskTable:
         self._node_id = node_id
         self._tasks: dict[str, dict[str, Any]] = {}  # what all attempts share
         self._attempts: dict[tuple[str, int], dict[str, Any]] = {}
+        self._hidden: set[str] = set()  # enable_task_events=False: they are in no list
         self._resources: dict[tuple[str, str], dict[str, float]] = {}  # (owner, name) -> amounts
 
     # ---------------------------------------------------------------- taking answers in
@@ -90,8 +91,11 @@ class TaskTable:
     def add_pending(self, owner: bytes, answer: Mapping[str, Any], job_id: str) -> None:
         """What an owner has no answer for yet."""
         functions = answer["functions"]
+        self._hidden.update(answer["hidden"])
         for number, submitted_s, function, actor, state, worker_id, pid, attempt_number in answer["pending"]:
             task_id = ids.task_id_hex(owner, number)
+            if task_id in self._hidden:
+                continue
             name = functions[function][0] if type(function) is int else _method_name(actor, function)
             task = self._task(task_id, name, job_id)
             if submitted_s:
@@ -109,7 +113,7 @@ class TaskTable:
         """What an executing process has under way."""
         for task_id, name, since_s in answer["running"]:
             if task_id not in self._tasks:
-                if not name:
+                if not name or task_id in self._hidden:
                     continue
                 self._task(task_id, name, "")
             numbers = [number for one, number in self._attempts if one == task_id] or [0]

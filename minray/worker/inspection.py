@@ -67,6 +67,7 @@ class Inspection(CoreState):
             "job_id": self.job_id,
             "pending": pending,
             "pending_total": total,
+            "hidden": [] if recorder is None else recorder.hidden_among(row[0] for row in pending),
             "recorded": None if recorder is None else recorder.snapshot(limit),
             "functions": {
                 number: (record.name, amounts_of(record.group.shape))

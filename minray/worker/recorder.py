@@ -156,7 +156,13 @@ class Recorder:
             "names": {one: self.function_name(one) for one in functions if type(one) is int},
             "arguments": {number: ids for number, ids in list(self._arguments.items()) if number in numbers},
             "parents": list(self._parents),
+            "hidden": self.hidden_among(numbers),
         }
+
+    def hidden_among(self, numbers: Iterable[int]) -> list[str]:
+        """The ids of those tasks that leave no events."""
+        hidden = self._hidden
+        return [task for task in map(self._task, numbers) if task in hidden] if hidden else []
 
     @staticmethod
     def decoded(snapshot: Mapping[str, Any]) -> list[ev.Event]:
@@ -165,6 +171,7 @@ class Recorder:
         recorder.function_name = snapshot["names"].__getitem__
         recorder._arguments = snapshot["arguments"]
         recorder._parents = snapshot["parents"]
+        recorder._hidden = dict.fromkeys(snapshot["hidden"])
         return recorder._decode(snapshot["entries"], snapshot["since"], dict(snapshot["submitted"]))
 
     def _note_blocked(self) -> None:

@@ -283,3 +283,17 @@ def test_logs_of_a_worker_hold_what_it_printed(cluster: Any, state: Any) -> None
     assert found
     with pytest.raises(ValueError, match="provided"):
         next(state.get_log())
+
+
+def test_a_task_without_task_events_is_not_listed(cluster: Any, state: Any) -> None:
+    @cluster.remote(enable_task_events=False)
+    def state_untold() -> None:
+        pass
+
+    @cluster.remote
+    def state_told() -> None:
+        pass
+
+    cluster.get([state_untold.remote(), state_told.remote()])
+    _until(lambda: _states(state, "state_told") == {"FINISHED": 1})
+    assert not _states(state, "state_untold")

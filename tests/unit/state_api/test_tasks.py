@@ -38,7 +38,7 @@ def states(made: TaskTable) -> list[tuple[str, int, str]]:
 
 def pending(number: int, state: str) -> dict[str, Any]:
     row = (number, 1.0, 7, None, state, b"", 0, 0)
-    return {"functions": {7: ("f", {"CPU": 1.0})}, "pending": [row]}
+    return {"functions": {7: ("f", {"CPU": 1.0})}, "pending": [row], "hidden": []}
 
 
 def test_a_finished_task_has_its_whole_story() -> None:
@@ -76,6 +76,13 @@ def test_what_an_executor_has_under_way_is_running_unless_its_answer_was_faster(
     made.add_running({"pid": 9, "running": [(ONE, "f", 2.5), (TWO, "f", 2.5)]}, "x")
     assert states(made) == [(ONE, 0, "RUNNING"), (TWO, 0, "FINISHED")]
     assert made.rows()[0]["worker_pid"] == 9
+
+
+def test_a_task_without_events_is_in_no_list() -> None:
+    made = TaskTable("node")
+    made.add_pending(OWNER, {**pending(1, "SUBMITTED_TO_WORKER"), "hidden": [ONE]}, JOB)
+    made.add_running({"pid": 9, "running": [(ONE, "f", 2.5)]}, "x")
+    assert made.rows() == []
 
 
 def test_each_attempt_has_a_row() -> None:
