@@ -196,7 +196,7 @@ def get_gpu_ids() -> list[int]:
 
 def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
     """All recorded tasks as Chrome/Perfetto trace events; written to `filename` as JSON if given."""
-    trace = chrome_trace(_running().events(0).events)
+    trace = chrome_trace(_running().all_events().events)
     if filename is None:
         return trace
     with open(filename, "w", encoding="utf-8") as file:

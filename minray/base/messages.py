@@ -26,7 +26,7 @@ Shape = tuple[tuple[str, int], ...]
 class Hello(NamedTuple):
     """Who connects. The receiver compares the token before it unpickles this."""
 
-    role: str  # "driver" | "worker", with "-ask" for its second connection | "peer" (client to client)
+    role: str  # "driver" | "worker", with "-ask" for its second connection | "peer" (client to client) | "observer"
     worker_id: bytes
     pid: int
     address: str  # path of the socket on which this process listens for peers

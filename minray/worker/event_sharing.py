@@ -12,6 +12,7 @@ place. What cannot come any more is told as an `EventsLost`, never left out in s
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 
 from minray.base import events as ev
@@ -31,6 +32,7 @@ class EventSharing(CoreState):
     def __init__(self) -> None:
         super().__init__()
         self._shipped = 0  # our log's cursor after what we shipped
+        self._shipping = threading.RLock()  # the pump answers a question while the main thread ends
         self._sequence = itertools.count(1)
         self._heard: dict[bytes, int] = {}  # worker -> the sequence number of its last batch
         self._told_all: set[bytes] = set()  # those that shipped their last events
@@ -44,16 +46,17 @@ class EventSharing(CoreState):
         recorder = self.recorder
         if recorder is None:
             return
-        page = recorder.read(self._shipped)
-        self._shipped = page.cursor
-        found = page.events
-        if page.lost:
-            found = (self._lost(page.lost, "its log overflowed before anybody read it"), *found)
-        starts = range(0, max(1, len(found)), SHIP_EVENTS)
-        for start in starts:
-            batch = ForeignEvents.pack(found[start : start + SHIP_EVENTS])
-            answers = token if start == starts[-1] else 0
-            self.tell_node(EventsShipped(self.worker_id, batch, next(self._sequence), answers))
+        with self._shipping:
+            page = recorder.read(self._shipped)
+            self._shipped = page.cursor
+            found = page.events
+            if page.lost:
+                found = (self._lost(page.lost, "its log overflowed before anybody read it"), *found)
+            starts = range(0, max(1, len(found)), SHIP_EVENTS)
+            for start in starts:
+                batch = ForeignEvents.pack(found[start : start + SHIP_EVENTS])
+                answers = token if start == starts[-1] else 0
+                self.tell_node(EventsShipped(self.worker_id, batch, next(self._sequence), answers))
 
     def ship_last_events(self) -> None:
         """Before a deliberate end: of what nobody asked for, the last few thousand tasks.
@@ -63,13 +66,14 @@ class EventSharing(CoreState):
         recorder = self.recorder
         if recorder is None:
             return
-        _, before = recorder.ahead(self._shipped)
-        self._shipped = recorder.recent(self._shipped, LAST_TASKS)
-        _, after = recorder.ahead(self._shipped)
-        if after < before:
-            why = f"it ended with more than {LAST_TASKS} tasks that nobody had asked for"
-            recorder.record(self._lost(before - after, why))
-        self.ship_events(-1)
+        with self._shipping:
+            _, before = recorder.ahead(self._shipped)
+            self._shipped = recorder.recent(self._shipped, LAST_TASKS)
+            _, after = recorder.ahead(self._shipped)
+            if after < before:
+                why = f"it ended with more than {LAST_TASKS} tasks that nobody had asked for"
+                recorder.record(self._lost(before - after, why))
+            self.ship_events(-1)
 
     def _lost(self, count: int, why: str) -> ev.EventsLost:
         return ev.EventsLost(time.perf_counter(), self.worker_id.hex(), count, why)

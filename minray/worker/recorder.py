@@ -19,6 +19,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import pickle
+import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -58,6 +59,7 @@ class Recorder:
         self.next_number: Callable[[], int] = lambda: 0
         self.function_name: Callable[[int], str] = str
         self.blocked: Callable[[], Iterable[Any]] = tuple  # the waits under way: `worker.blocked_gets`
+        self._blocked_lock = threading.Lock()
         self._told_blocked: frozenset[float] = frozenset()  # when those began that are in the log
 
     # ---------------------------------------------------------------- writing
@@ -176,8 +178,9 @@ class Recorder:
 
     def _note_blocked(self) -> None:
         """Put the waits that are under way into the log, each once: other readers find them there."""
-        waits = {wait.started_s: wait for wait in self.blocked()}
-        before, self._told_blocked = self._told_blocked, frozenset(waits)
+        with self._blocked_lock:  # two readers at once must not both tell of it
+            waits = {wait.started_s: wait for wait in self.blocked()}
+            before, self._told_blocked = self._told_blocked, frozenset(waits)
         for started_s in waits.keys() - before:
             _, what, refs, count, ready, code, instruction = waits[started_s]
             entry = (GET, 0.0, started_s, what, refs, count, ready, code, instruction)

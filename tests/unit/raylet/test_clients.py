@@ -193,3 +193,15 @@ def test_one_odd_message_does_not_lose_those_behind_it(
     door.serve()
     assert door.shell.heard_messages == ["odd", "fine"]
     assert "ValueError: odd" in capsys.readouterr().err
+
+
+def test_an_observer_asks_without_becoming_a_client(door: Door) -> None:
+    observer = door.connect(Hello("observer", b"o" * 16, os.getpid(), ""))
+    observer.send(Ask("divide", 5))
+    door.serve()
+    buffer = bytearray(rpc.RECEIVE_BYTES)
+    assert observer.receive_into(buffer, memoryview(buffer)) == Answer(2, "")
+    assert door.connections.clients == {} and door.shell.heard_messages == [] and door.shell.gone == []
+    observer.close()
+    door.serve(0.1)
+    assert door.shell.gone == []
