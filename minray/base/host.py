@@ -18,6 +18,7 @@ that asks for 4 CPUs or a GPU can be studied on a laptop with neither.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from minray.base.config import Environment
 
 OBJECT_STORE_SHARE = 0.3  # of the memory, as in Ray; the rest is offered to tasks as "memory"
+STORE_SHARE_WARNED = 0.8
 OBJECT_STORE_BYTES_MAX = 200 * 10**9
 OBJECT_STORE_BYTES_MIN = 1024 * 1024
 _NO_LIMIT = 1 << 60  # cgroup v1 writes "unlimited" as a huge number
@@ -236,6 +238,15 @@ def detect_capacity(
     store = int(_first("object_store_memory", object_store_memory, env.object_store_memory, default_store))
     if store < OBJECT_STORE_BYTES_MIN:
         raise ValueError(f"object_store_memory={store}: at least {OBJECT_STORE_BYTES_MIN} bytes are needed")
+    if object_store_memory is not None and store > host.memory.value * STORE_SHARE_WARNED:
+        logging.getLogger("minray").warning(
+            "object_store_memory=%d is %.0f %% of the memory that this process may use (%.0f MB, %s). Objects in "
+            "the store count there: when they fill it, the system may kill a process instead of spilling.",
+            store,
+            100 * store / host.memory.value,
+            host.memory.value / 1e6,
+            host.memory.source,
+        )
     for_tasks = _first("memory", memory, None, max(0, int(host.memory.value) - default_store))
     offered = {
         "CPU": float(cpus),

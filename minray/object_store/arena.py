@@ -273,6 +273,11 @@ class Arena:
                 (offset, self._live[offset]) for offset, name in self._owner_of.items() if name == prefix
             ]
 
+    def other_owners(self) -> set[bytes]:
+        """Prefixes of the processes that decide about blocks of ours."""
+        with self._lock:
+            return set(self._owner_of.values())
+
     def live_by_slab(self) -> dict[int, int]:
         """How many bytes of live blocks lie in each of our slabs (by the slab's offset)."""
         with self._lock:

@@ -19,3 +19,10 @@ def plan(lengths: Sequence[int]) -> tuple[int, list[int]]:
         positions.append(at)
         at += (length + ALIGNMENT_BYTES - 1) & -ALIGNMENT_BYTES
     return at, positions
+
+
+def payload_bytes(lengths: Sequence[int]) -> int:
+    """What a block must hold for buffers of these lengths: `plan`'s total, at least one line."""
+    if len(lengths) == 1:
+        return (lengths[0] + ALIGNMENT_BYTES - 1) & -ALIGNMENT_BYTES or ALIGNMENT_BYTES
+    return plan(lengths)[0] or ALIGNMENT_BYTES

@@ -13,7 +13,8 @@ ends, so there is nobody to ask and nothing to repair.
 
 Either the reader holds its lock first, and the mover is refused, or the mover has marked the header
 first, and the reader sees it. Readers in the owner's own process are counted in a dict here, under
-one thread lock that the mover takes too; they need no system call.
+one thread lock that the mover takes too; they need no system call. (A process loses its record locks
+when it closes any descriptor of the file: the arena's stays open as long as its mapping.)
 
 Rejected: a reader count in the header (no atomic add from Python, and a killed reader would pin for
 ever), asking every borrower by message (third parties get places from borrowers, and a busy one
@@ -77,10 +78,10 @@ class Readers:
         Returns: the reading; hand it to the views as their holder. Raises: StaleBlock.
         """
         start = offset - HEADER_BYTES
+        counts = self._counts
         with self._lock:
             if self.ended:
                 self._drain()
-            count = self._counts.get(offset, 0)
             if shared and offset not in self._locked:
                 total = total_of(size_bytes)
                 fcntl.lockf(self._fd, fcntl.LOCK_SH, total, start)
@@ -90,7 +91,7 @@ class Readers:
                 self._locked[offset] = total
             elif not _is_live(view, start, allocator, mark):
                 raise StaleBlock
-            self._counts[offset] = count + 1
+            counts[offset] = counts.get(offset, 0) + 1
         return Reading(offset, holder, self.ended)
 
     def drain(self) -> None:
@@ -162,7 +163,9 @@ class Readers:
 
 def _is_live(view: memoryview, start: int, allocator: bytes, mark: int) -> bool:
     magic, _, written_by, _, _, state, marked = IDENTITY.unpack_from(view, start)
-    return magic == MAGIC and state == LIVE and marked == mark and written_by == allocator[:OWNER_BYTES]  # type: ignore[no-any-return]
+    return (  # type: ignore[no-any-return]
+        marked == mark and state == LIVE and magic == MAGIC and written_by == allocator[:OWNER_BYTES]
+    )
 
 
 def mark_free(view: memoryview, offset: int) -> None:

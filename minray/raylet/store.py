@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 AMOUNT_SHARE = 8
 """A round of spilling frees no more than an eighth of the arena without need."""
+
+DEATHS_TOLD_MAX = 4096
+"""Most deaths are broadcast when they happen; this is for those of workers that nobody had met."""
 
 
 def make_arena(size_bytes: int) -> int:
@@ -60,7 +64,7 @@ class StoreShell:
         self._mapping: mmap.mmap | None = None
         self._orphans: dict[int, tuple[bytes, int, int]] = {}  # offset: owner's prefix, total bytes, mark
         self._dead: dict[bytes, None] = {}  # prefixes of all clients that died
-        self._untold: list[bytes] = []  # those since the last StoreTrim
+        self._untold: deque[bytes] = deque(maxlen=DEATHS_TOLD_MAX)  # those since the last StoreTrim
         self._counts: dict[bytes, SpillCounted] = {}
         self._past = [0, 0, 0, 0]  # counts of dead clients
         self._send: Callable[[bytes, Any], None] = lambda client_id, message: None

@@ -33,8 +33,8 @@ from minray.base.messages import (
     StoreTrim,
 )
 from minray.object_store.arena import Block
-from minray.object_store.blocks import HEADER_BYTES, total_of
-from minray.object_store.layout import plan
+from minray.object_store.blocks import HEADER_BYTES, OWNER_BYTES, total_of
+from minray.object_store.layout import payload_bytes
 from minray.object_store.readers import StaleBlock
 from minray.object_store.spill_files import files_by_writer
 from minray.serialization.values import FAILED, PENDING, STORED, Stored
@@ -64,7 +64,7 @@ class Spilling(CoreState):
         self._orders: queue.SimpleQueue[SpillOrdered | None] = queue.SimpleQueue()
         self._spiller: threading.Thread | None = None
         self._told = SpillCounted(0, 0, 0, 0, 0)
-        self._dead_owners: set[bytes] = set()
+        self._dead_owners: set[bytes] = set()  # prefixes
 
     def begin_spilling(self) -> None:
         """The store is there."""
@@ -134,15 +134,15 @@ class Spilling(CoreState):
             peer = self.peers.get(worker_id)
             if peer is not None and not peer.gone:
                 self.loop.drain_rest(peer.channel)  # what it freed itself comes first
-            self._dead_owners.add(worker_id)
+            self._dead_owners.add(worker_id[:OWNER_BYTES])
         self._give_back_unused()
 
     def _give_back_unused(self) -> None:
         self._collect()
         arena = self.store.arena
         if arena.is_mapped:
-            for worker_id in self._dead_owners:
-                self._free_blocks_of(worker_id)
+            for owner in arena.other_owners() & self._dead_owners:
+                self._free_blocks_of(owner)
             arena.trim()
 
     def on_room_wanted(self, message: RoomWanted) -> None:
@@ -165,7 +165,7 @@ class Spilling(CoreState):
             kept = self.store.resident.get(offset)
             if kept is None:
                 continue
-            total = total_of(_payload(kept.block[1]))
+            total = total_of(payload_bytes(kept.block[1]))
             if not self.store.readers.in_use(offset, total):
                 found += total
                 offered += 1
@@ -223,7 +223,7 @@ class Spilling(CoreState):
         began = _perf()
         objects = []
         for _, (offset, lengths, _, _) in batch:
-            size = _payload(lengths)
+            size = payload_bytes(lengths)
             objects.append((size, ((0, writable[offset : offset + size]),)))
         name, positions = store.files.write(self.worker_id, objects, self._stop_when_closed)
         seconds = _perf() - began
@@ -232,7 +232,7 @@ class Spilling(CoreState):
         written = sum(size for size, _ in objects)
         for (kept, block), position in zip(batch, positions, strict=True):
             offset, lengths, _, _ = block
-            total = total_of(_payload(lengths))
+            total = total_of(payload_bytes(lengths))
             place = (position, lengths, b"", name)
             if not store.readers.take(
                 writable, offset, total, lambda kept=kept, place=place: store.move(kept, place)  # type: ignore[misc]
@@ -328,7 +328,7 @@ class Spilling(CoreState):
     # ---------------------------------------------------------------- what the dead leave
     def clear_after(self, worker_id: bytes) -> None:
         """A process died: free what we allocated for it, remove what it wrote for us and never told of."""
-        self._dead_owners.add(worker_id)
+        self._dead_owners.add(worker_id[:OWNER_BYTES])
         self._free_blocks_of(worker_id)
         files = self.store.files
         for name in files_by_writer(files.folder, self.worker_id, worker_id):
@@ -360,7 +360,3 @@ class Spilling(CoreState):
 
 class _Closed(Exception):
     """The process leaves the cluster."""
-
-
-def _payload(lengths: tuple[int, ...]) -> int:
-    return max(plan(lengths)[0], 64)

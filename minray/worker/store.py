@@ -18,7 +18,7 @@ from typing import Any
 
 from minray.base.errors import ObjectStoreFullError, OutOfDiskError, RaySystemError
 from minray.object_store.arena import Arena, Block
-from minray.object_store.layout import plan
+from minray.object_store.layout import payload_bytes, plan
 from minray.object_store.readers import Readers, StaleBlock
 from minray.object_store.spill_files import SpillFiles
 from minray.object_store.views import read_only_buffers
@@ -290,7 +290,7 @@ class StoreClient:
 
     def _views(self, block: Any, holder: Any, shared: bool) -> list[memoryview]:
         offset, lengths, allocator, mark = block
-        size = max(plan(lengths)[0], 64)
+        size = payload_bytes(lengths)
         if allocator:
             view = self.arena.read_only
             reading = self.readers.enter(view, offset, size, allocator, mark, shared, holder)

@@ -168,6 +168,16 @@ def test_declared_capacity_wins_over_environment_and_host() -> None:
     assert "disk" not in resources
 
 
+def test_a_store_that_could_fill_the_memory_limit_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    container = Host(8, None, Limit(2 * GIB, "/sys/fs/cgroup/memory.max"), 64 * GIB, Limit(0, "none"))
+    _, by_default = detect_capacity(read_environment({}), host=container)
+    assert by_default < 2 * GIB / 3, "the store's pages count against the limit"
+    detect_capacity(read_environment({}), object_store_memory=GIB, host=container)
+    assert not caplog.records
+    detect_capacity(read_environment({}), object_store_memory=4 * GIB, host=container)
+    assert "memory.max" in caplog.text and "200 %" in caplog.text
+
+
 def test_the_arena_is_capped_on_large_machines() -> None:
     large = Host(8, None, Limit(4096 * GIB, "x"), 4096 * GIB, Limit(0, "none"))
     assert detect_capacity(NO_ENV, host=large)[1] == 200 * 10**9
