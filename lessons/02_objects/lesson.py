@@ -20,7 +20,8 @@
 # 1. say what stands behind a **reference**, and store a large value **once** for many tasks;
 # 2. read an array **in place**, without a copy, from any process, and say why you may not write into it;
 # 3. say who **owns** an object, who only borrows it, and when its memory is free again;
-# 4. find a **leak**: the reference that somebody forgot.
+# 4. find a **leak**: the reference that somebody forgot;
+# 5. say what happens when the memory is full, and when an owner dies.
 #
 # How to work: run the cells from top to bottom with **Shift + Enter**. Three cells say
 # `# your code here`. The card below each of them tells you how far you are.
@@ -451,6 +452,44 @@ print(failure)
 # the *caller*. So `return array` would have been the better `lend`.
 
 # %% [markdown]
+# **More than fits.** There are 200 MB for objects. What happens when you keep fourteen arrays of 20 MB?
+# Run the next cell, and look at the picture during the one after it.
+
+# %% tags=["picture"]
+full = ObjectStoreView()
+full
+
+# %%
+with full:
+    many = []
+    for number in range(14):
+        many.append(ray.put(np.full(2_500_000, float(number))))
+        time.sleep(0.15)
+    time.sleep(0.5)
+    oldest = ray.get(many[0])  # it was the first to be moved
+    time.sleep(0.5)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print(
+    "the oldest is as it was:",
+    bool((oldest == 0.0).all()),
+    "- and so are all:",
+    [float(ray.get(ref)[-1]) for ref in many],
+)
+del oldest, many
+
+# %% [markdown]
+# Nothing was lost. When the memory is full, objects that nobody reads at the moment are **spilled**: they
+# move to the disk, the oldest first. Whoever gets one reads it from there; the program does not notice, except
+# that a disk is slower. When the last reference goes, so does the file.
+
+# %%
+if ENGINE == "minray":
+    for event in [event for event in full.events if type(event).__name__ == "ObjectSpilled"][:3]:
+        print(f"{event.size_bytes / MB:.0f} MB went to {event.path} in {1000 * event.seconds:.0f} ms")
+
+# %% [markdown]
 # ## 7 · Replay
 #
 # We kept the events of the fifty tasks at the top. *Stored* and *freed* are two of them. Here is the
@@ -481,8 +520,8 @@ SVG(life.snapshot())
 # ## 8 · In real Ray
 #
 # Everything in this lesson is Ray's own model of objects: `put`, `get`, read-only arrays, owners and
-# borrowers, `OwnerDiedError`. Go back to the first cell, write `ENGINE = "ray"`, restart the kernel and run it
-# all again. (You need real Ray for it: `pip install ray`.)
+# borrowers, `OwnerDiedError`, spilling. Go back to the first cell, write `ENGINE = "ray"`, restart the kernel
+# and run it all again. (You need real Ray for it: `pip install ray`.)
 #
 # Two things differ. The live views and the questions to the trace are minray's own: on Ray the views stay
 # empty, and the cards judge values only. And in a cluster of many machines, Ray copies an object to each
@@ -501,6 +540,7 @@ SVG(life.snapshot())
 # | a reference arrives in another process | `minray.worker.borrowing.Borrowing.register_borrows` |
 # | the last reference goes | `minray.worker.store.SharedStored` |
 # | the memory is free again | `minray.worker.borrowing.Borrowing.free_ended` |
+# | no room: what moves to the disk? | `minray.worker.spilling.Spilling` |
 # | the records behind the picture | `minray.base.events.ObjectPut` |
 # | "how often was it stored?" | `minray.grading.trace.stored` |
 #
@@ -522,6 +562,7 @@ print(inspect.getsource(trace.most_stored))
 # - What you `get` from an array is **read-only** and not a copy. Copy it if you need to write.
 # - The **owner** counts references, tasks and borrowers. What nobody needs is freed; what somebody
 #   forgot stays. An owner that dies takes its objects along.
+# - What does not fit into memory is **spilled** to the disk, and read from there.
 #
 # Three questions to finish with. Commit your answers, then run the folded cell below them.
 

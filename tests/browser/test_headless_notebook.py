@@ -27,6 +27,7 @@ CELLS = [
     "guess.answer = 6\nguess.reveal(len(view.spans())).words",
     "%load_ext minray.widgets\n%minray status",
     "%minray timeline",
+    "%minray objects",
     "import threading\nray.shutdown()\nview.close()",
     "sorted(t.name for t in threading.enumerate() if t.name == 'minray-timeline')",
 ]
@@ -86,8 +87,9 @@ def test_a_prediction_made_by_code_is_judged(executed: Any) -> None:
 
 def test_the_magics_answer(executed: Any) -> None:
     assert texts(executed.cells[6]) == "minray: CPU 2 of 2 free\n"
-    assert "image/svg+xml" in executed.cells[7].outputs[0].data["text/html"]
+    for index in (7, 8):
+        assert "image/svg+xml" in executed.cells[index].outputs[0].data["text/html"]
 
 
 def test_what_was_closed_runs_no_thread(executed: Any) -> None:
-    assert texts(executed.cells[9]).count("minray-timeline") <= 1  # the magic's own view still waits
+    assert texts(executed.cells[10]).count("minray-timeline") <= 1  # the magic's own view still waits

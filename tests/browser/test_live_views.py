@@ -74,7 +74,7 @@ def page(chromium: Any, address: str) -> Iterator[Any]:
     yield opened
     context.close()
     end_kernels(address)
-    assert [error for error in errors if "minray" in error or "timeline" in error] == []
+    assert [error for error in errors if "minray" in error or "timeline" in error or "objects" in error] == []
 
 
 def shown(view: Any) -> dict[str, str]:
@@ -125,6 +125,53 @@ def test_the_lessons_timeline_draws_while_the_cell_is_busy(
     lesson.wait_idle()
     eventually(page, lambda: shown(view)["finished"] == "16" and shown(view)["running"] == "0", "all dishes")
     page.screenshot(path=str(tmp_path / "lesson.png"))
+
+
+def test_the_object_store_draws_while_the_cell_is_busy_and_plays_it_back(
+    page: Any, address: str, folder: Path, tmp_path: Path
+) -> None:
+    lesson = Notebook.open(page, address.replace("01_tasks", "02_objects") + "&reset")
+    path = folder / "02_objects" / "lesson.ipynb"
+    picture = index_of(path, "full = ObjectStoreView")
+    for index in code_cells_before(path, index_of(path, "guess = PredictView") + 1):
+        lesson.run_cell(index)
+        lesson.wait_idle()
+    lesson.run_cell(picture)
+    lesson.wait_idle()
+    view = page.locator(".minray-objects").last
+    view.wait_for()
+    lesson.run_cell(picture + 1)
+    seen: list[dict[str, str]] = []
+    while lesson.is_running(picture + 1):
+        now = shown(view)
+        if lesson.is_running(picture + 1):  # after the look, too: what we saw was drawn before the end
+            seen.append(now)
+        page.wait_for_timeout(200)
+    assert len({look.get("puts") for look in seen}) > 3, "one after the other was stored while the cell ran"
+    assert {look.get("mode", "connecting") for look in seen} <= {"subshell", "receive-only", "connecting"}
+    lesson.wait_idle()
+    eventually(
+        page, lambda: shown(view)["puts"] == "14" and int(shown(view)["disk"]) >= 4, "some went to disk"
+    )
+    rows = view.locator(".mo-table tbody tr")
+    eventually(page, lambda: rows.count() == 14, "the table holds what the picture shows")
+    assert "on disk" in rows.first.inner_text() and "driver" in rows.first.inner_text()
+    slider = view.locator("input[type=range]")
+    slider.focus()
+    for _ in range(3):
+        page.keyboard.press("PageDown")  # a tenth of the time each
+    eventually(page, lambda: shown(view)["moment"] == "past", "the slider goes back in time")
+    before = int(shown(view)["blocks"])
+    page.keyboard.press("Home")
+    eventually(page, lambda: int(shown(view)["blocks"]) < before, "at the beginning, less was there")
+    view.locator("canvas[role]").focus()
+    for key in ("ArrowRight", "ArrowRight", "]"):
+        page.keyboard.press(key)
+    view.locator(".mt-tip").wait_for()
+    assert "20.0 MB" in view.locator(".mt-tip").inner_text()
+    page.keyboard.press("l")
+    eventually(page, lambda: shown(view)["moment"] == "now", "and back to now")
+    view.screenshot(path=str(tmp_path / "objects.png"))
 
 
 def test_where_the_kernel_cannot_hear_the_page_the_view_draws_all_the_same(

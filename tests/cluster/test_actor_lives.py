@@ -174,7 +174,11 @@ def test_what_was_finished_is_answered_though_the_next_call_ends_the_process(how
 
 def test_a_forked_child_of_an_actor_speaks_for_nobody() -> None:
     fragile = Fragile.remote()
-    assert get([fragile.work.remote(1, -1, ""), fragile.fork.remote(), fragile.work.remote(2, -1, "")]) == [1, 7, 2]
+    assert get([fragile.work.remote(1, -1, ""), fragile.fork.remote(), fragile.work.remote(2, -1, "")]) == [
+        1,
+        7,
+        2,
+    ]
 
 
 def test_an_actor_that_was_built_again_answers_call_by_call() -> None:

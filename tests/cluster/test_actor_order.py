@@ -109,7 +109,9 @@ def read(path: str) -> list[tuple[int, str, int]]:
     return [(int(pid), who, int(i)) for pid, who, i in parts]
 
 
-def run(path: str, seed: int, retries: int, callers: int) -> tuple[list[tuple[int, str, int]], dict[str, list[Any]]]:
+def run(
+    path: str, seed: int, retries: int, callers: int
+) -> tuple[list[tuple[int, str, int]], dict[str, list[Any]]]:
     """Callers and a killer at work; the file's lines and the outcomes by caller."""
     log = Log.options(max_restarts=-1, max_task_retries=retries).remote(path)
     killer = Killer(path, seed, 5)
@@ -144,7 +146,9 @@ def test_with_retries_every_call_is_answered_and_runs_again_in_order(tmp_path: A
             ran = [i for process, caller, i in lines if process == pid and caller == who]
             if not ran:
                 continue
-            assert ran == list(range(ran[0], ran[0] + len(ran))), "a process ran calls out of order, or left one out"
+            assert ran == list(range(ran[0], ran[0] + len(ran))), (
+                "a process ran calls out of order, or left one out"
+            )
             assert ran[0] <= seen + 1, "a call was left out between two processes"
             seen = max(seen, ran[-1])
         assert seen == CALLS - 1
