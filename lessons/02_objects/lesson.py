@@ -471,12 +471,8 @@ with full:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-print(
-    "the oldest is as it was:",
-    bool((oldest == 0.0).all()),
-    "- and so are all:",
-    [float(ray.get(ref)[-1]) for ref in many],
-)
+print("the oldest is as it was:", bool((oldest == 0.0).all()))
+print("and so are all:", [float(ray.get(ref)[-1]) for ref in many])
 del oldest, many
 
 # %% [markdown]

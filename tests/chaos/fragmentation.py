@@ -82,7 +82,11 @@ def run(seed: int, seconds: float, store_bytes: int, processes: int) -> dict[str
         own.churn(40, shares[-1], largest)
         ray.get(calls)
     store = current().core.ask_node("store")
-    return {"rounds": rounds, "spilled_objects": store["spilled_objects"], "spilled_bytes": store["spilled_bytes"]}
+    return {
+        "rounds": rounds,
+        "spilled_objects": store["spilled_objects"],
+        "spilled_bytes": store["spilled_bytes"],
+    }
 
 
 if __name__ == "__main__":

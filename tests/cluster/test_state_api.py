@@ -116,7 +116,9 @@ def test_nested_tasks_are_listed_by_their_owners_also_when_those_are_gone() -> N
     ray.get(boss.work.remote())
     assert leaves() == ["FINISHED"] * 3
     actor_id = state.list_actors(filters=[("class_name", "=", "Boss"), ("state", "=", "ALIVE")])
-    boss_id = (actor_id or [row for row in state.list_actors() if row.class_name.endswith("Boss")])[0].actor_id
+    boss_id = (actor_id or [row for row in state.list_actors() if row.class_name.endswith("Boss")])[
+        0
+    ].actor_id
     del boss
     _until(lambda: state.get_actor(boss_id).state == "DEAD")
     assert leaves() == ["FINISHED"] * 3
@@ -179,13 +181,13 @@ def test_concurrent_actors_have_several_calls_running() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "gate")
         threads, coroutines = Threads.options(max_concurrency=2).remote(), Async.remote()
-        refs = [threads.stay.remote(path) for _ in range(3)] + [coroutines.stay.remote(path) for _ in range(3)]
+        refs = [threads.stay.remote(path) for _ in range(3)] + [
+            coroutines.stay.remote(path) for _ in range(3)
+        ]
 
         def counted() -> Counter[tuple[str, str]]:
             rows = state.list_tasks(filters=[("func_or_class_name", "!=", "x")], limit=5000)
-            return Counter(
-                (row.name.split(".")[-2], row.state) for row in rows if row.name.endswith("stay")
-            )
+            return Counter((row.name.split(".")[-2], row.state) for row in rows if row.name.endswith("stay"))
 
         wanted = {("Threads", "RUNNING"): 2, ("Threads", "SUBMITTED_TO_WORKER"): 1, ("Async", "RUNNING"): 3}
         _until(lambda: counted() == wanted)
@@ -244,7 +246,10 @@ def test_looking_leaves_no_trace_in_the_session() -> None:
     channels, peers = len(core.loop.channels), set(core.peers)
     jobs = len(state.list_jobs())
     for _ in range(3):
-        assert _elsewhere("[len(state.list_tasks()), len(state.list_objects()), len(state.list_jobs())]")[2] == jobs
+        assert (
+            _elsewhere("[len(state.list_tasks()), len(state.list_objects()), len(state.list_jobs())]")[2]
+            == jobs
+        )
     assert set(core.peers) <= peers
     _until(lambda: len(core.loop.channels) <= channels)
 

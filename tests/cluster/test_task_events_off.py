@@ -59,4 +59,7 @@ def test_functions_actors_and_methods_can_be_silent(cluster: None) -> None:
     seen = {name.rpartition(">.")[2] for name in names(run)}
     assert {"loud", "child", "Actor.said", "Silent.said"} <= seen
     assert not {"silent", "off", "Actor.unsaid", "Silent.unsaid"} & seen
-    assert sum(type(event).__name__ == "TaskFinished" and event.name == "Actor.said" for event in run.events) == 1
+    assert (
+        sum(type(event).__name__ == "TaskFinished" and event.name == "Actor.said" for event in run.events)
+        == 1
+    )

@@ -105,12 +105,14 @@ def test_nested_tasks_name_their_parent(cluster: Any, state: Any) -> None:
     ref = state_parent.remote()
     cluster.get(ref)
     children = _until(
-        lambda: [
-            row
-            for row in state.list_tasks(limit=1000)
-            if row.name.endswith("state_child") and row.state == "FINISHED"
-        ][1:]
-        and [row for row in state.list_tasks(limit=1000) if row.name.endswith("state_child")]
+        lambda: (
+            [
+                row
+                for row in state.list_tasks(limit=1000)
+                if row.name.endswith("state_child") and row.state == "FINISHED"
+            ][1:]
+            and [row for row in state.list_tasks(limit=1000) if row.name.endswith("state_child")]
+        )
     )
     assert {row.parent_task_id for row in children} == {ref.task_id().hex()}
     parent = state.get_task(ref.task_id().hex())
@@ -136,7 +138,9 @@ def test_actors_and_their_calls(cluster: Any, state: Any) -> None:
     assert {task.type for task in both} == {"ACTOR_TASK", "ACTOR_CREATION_TASK"}
     assert {task.name.rpartition(".")[2] for task in both} == {"pid", "__init__"}
     cluster.kill(actor)
-    dead = _until(lambda: state.list_actors(filters=[("actor_id", "=", row.actor_id), ("state", "=", "dead")]))
+    dead = _until(
+        lambda: state.list_actors(filters=[("actor_id", "=", row.actor_id), ("state", "=", "dead")])
+    )
     assert dead[0].state == "DEAD" and state.get_actor(row.actor_id).death_cause
 
 
@@ -198,7 +202,9 @@ def test_summaries_have_rays_shapes(cluster: Any, state: Any) -> None:
 
     _until(lambda: counts() == {"FINISHED": 5})
     tasks = state.summarize_tasks()["cluster"]
-    assert {"summary", "total_tasks", "total_actor_tasks", "total_actor_scheduled", "summary_by"} <= set(tasks)
+    assert {"summary", "total_tasks", "total_actor_tasks", "total_actor_scheduled", "summary_by"} <= set(
+        tasks
+    )
     assert tasks["summary_by"] == "func_name" and tasks["total_tasks"] >= 5
     actors, objects = state.summarize_actors()["cluster"], state.summarize_objects()["cluster"]
     assert actors["summary_by"] == "class" and actors["total_actors"] == len(state.list_actors(limit=1000))
@@ -278,7 +284,9 @@ def test_logs_of_a_worker_hold_what_it_printed(cluster: Any, state: Any) -> None
     files = state.list_logs(node_id=node_id)
     assert files["worker_out"]
     found = _until(
-        lambda: [text for text in state.get_log(pid=pid, node_id=node_id) if "a line of the state tests" in text]
+        lambda: [
+            text for text in state.get_log(pid=pid, node_id=node_id) if "a line of the state tests" in text
+        ]
     )
     assert found
     with pytest.raises(ValueError, match="provided"):

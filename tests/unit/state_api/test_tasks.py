@@ -22,7 +22,9 @@ def sent(task: str, attempt: int = 0) -> TaskDispatched:
     return TaskDispatched(2.0, task, "w", 42, attempt)
 
 
-def done(task: str, outcome: str = "ok", error: str = "", attempt: int = 0, worker: str = "w") -> TaskFinished:
+def done(
+    task: str, outcome: str = "ok", error: str = "", attempt: int = 0, worker: str = "w"
+) -> TaskFinished:
     return TaskFinished(4.0, task, "f", worker, 42, 3.0, outcome, error, attempt)
 
 
@@ -43,7 +45,12 @@ def pending(number: int, state: str) -> dict[str, Any]:
 
 def test_a_finished_task_has_its_whole_story() -> None:
     (row,) = table(submitted(ONE, parent=TWO), sent(ONE), done(ONE)).rows()
-    assert (row["state"], row["worker_id"], row["worker_pid"], row["node_id"]) == ("FINISHED", "w", 42, "node")
+    assert (row["state"], row["worker_id"], row["worker_pid"], row["node_id"]) == (
+        "FINISHED",
+        "w",
+        42,
+        "node",
+    )
     assert (row["name"], row["type"], row["parent_task_id"]) == ("f", "NORMAL_TASK", TWO)
     assert [event["state"] for event in row["events"]] == [
         "PENDING_ARGS_AVAIL",

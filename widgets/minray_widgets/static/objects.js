@@ -284,13 +284,13 @@ class ObjectStore extends LivePicture {
         g.lineTo(x(ticks[i]), y(kib[i]));
         g.lineTo(i + 1 < ticks.length ? x(ticks[i + 1]) : right, y(kib[i]));
       }
-      g.lineTo(right, base);
       g.fillStyle = g.strokeStyle = look.colour;
       g.lineWidth = 1.5;
+      g.stroke();
+      g.lineTo(right, base);
       g.globalAlpha = 0.45;
       if (filled) g.fill();
       g.globalAlpha = 1;
-      g.stroke();
     };
     curve(col.memoryTick, col.memoryKib, LOOKS[MEMORY], true);
     curve(col.diskTick, col.diskKib, LOOKS[DISK], false);
