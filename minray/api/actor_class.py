@@ -138,6 +138,7 @@ class ActorHandle:
                 info.max_task_retries,
                 info.max_pending_calls,
                 info.in_order,
+                bool(info.groups),
                 self._ref,
             )
             self._bound_engine = engine
@@ -277,6 +278,7 @@ class ActorClass:
             options.max_task_retries,
             options.max_pending_calls,
             info.in_order,
+            bool(info.groups),
             {
                 "max_concurrency": options.max_concurrency,
                 "environment": environment,

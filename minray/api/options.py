@@ -457,9 +457,11 @@ class MethodOptions:
 
     def call_rules(self) -> CallRules | None:
         """What the process that calls must know of each call; None when there is nothing special."""
-        if self.concurrency_group is None and self.max_task_retries is None and not self.retry_exceptions:
+        if not (self.concurrency_group or self.retry_exceptions or self.name) and self.max_task_retries is None:
             return None
-        return CallRules(self.concurrency_group or "", self.max_task_retries, self.retry_exceptions)
+        return CallRules(
+            self.concurrency_group or "", self.max_task_retries, self.retry_exceptions, self.name or ""
+        )
 
 
 def parse_method_options(given: Mapping[str, Any], generator: bool = False) -> MethodOptions:

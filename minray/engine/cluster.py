@@ -90,7 +90,12 @@ class ClusterEngine:
             b"",
         )
         calls = core.calls_of(
-            actor_id, spec.class_name, spec.max_task_retries, spec.max_pending_calls, spec.in_order
+            actor_id,
+            spec.class_name,
+            spec.max_task_retries,
+            spec.max_pending_calls,
+            spec.in_order,
+            spec.grouped,
         )
         parts = {
             "class_name": spec.class_name,
@@ -117,11 +122,12 @@ class ClusterEngine:
         max_task_retries: int,
         max_pending: int,
         in_order: bool,
+        grouped: bool,
         ref: Any,
     ) -> Callable[..., Any]:
         """See the seam."""
         core = self.core
-        calls = core.calls_of(actor_id, class_name, max_task_retries, max_pending, in_order)
+        calls = core.calls_of(actor_id, class_name, max_task_retries, max_pending, in_order, grouped)
         return functools.partial(core.call_actor, calls, ref)
 
     def kill(self, actor_id: bytes, class_name: str, no_restart: bool) -> None:

@@ -46,6 +46,7 @@ class ActorSpec:
     max_task_retries: int
     max_pending_calls: int
     in_order: bool = True  # a call whose argument is late holds back those behind it
+    grouped: bool = False  # it has concurrency groups
     options: dict[str, Any] = field(default_factory=dict)  # for the worker: max_concurrency, ...
 
 
@@ -84,6 +85,7 @@ class Engine(Protocol):
         max_task_retries: int,
         max_pending: int,
         in_order: bool,
+        grouped: bool,
         ref: Any,
     ) -> Callable[..., Any]:
         """A callable (method, args, kwargs, returns[, CallRules]) -> ObjectRef | list | None. `ref`: what keeps the

@@ -68,6 +68,7 @@ class ActorCalls:
         max_task_retries: int,
         max_pending: int,
         in_order: bool,
+        grouped: bool,
     ):
         self.core = core
         self.actor_id = actor_id
@@ -77,7 +78,7 @@ class ActorCalls:
         # Not in order: a call whose argument is not ready waits beside the queue, and what one group of the actor
         # cannot take yet must not keep others from being sent.
         self.in_order = in_order
-        self.window = WINDOW_TASKS if in_order else sys.maxsize
+        self.window = WINDOW_TASKS if in_order and not grouped else sys.maxsize
         self.unready: dict[int, None] = {}
         self.state = "pending"
         self.pid = 0
@@ -281,12 +282,13 @@ class ActorSide(CoreState):
         max_task_retries: int = 0,
         max_pending: int = -1,
         in_order: bool = True,
+        grouped: bool = False,
     ) -> ActorCalls:
         """This process's record of the actor; asks the node about it at first."""
         calls = self.actors.get(actor_id)
         if calls is None:
             calls = self.actors[actor_id] = ActorCalls(
-                self, actor_id, class_name, max_task_retries, max_pending, in_order
+                self, actor_id, class_name, max_task_retries, max_pending, in_order, grouped
             )
         return calls
 
@@ -396,6 +398,8 @@ class ActorSide(CoreState):
         self._register(ref, method, calls, payload, dependencies, held, returns, now)
         if rules is not None:
             self.call_rules.by_number[ref.n] = rules
+            if rules.name and self.recorder is not None:
+                self.recorder.call_it(ref.n, rules.name)
             self.held.setdefault(ref.n, ())  # where answered calls are looked for
         if not dependencies:
             calls.queue.append(ref.task)

@@ -16,6 +16,7 @@ class CallRules(NamedTuple):
     concurrency_group: str = ""
     max_task_retries: int | None = None
     retry_exceptions: bool | tuple[type[BaseException], ...] = False
+    name: str = ""  # for the events
 
 
 class RetryRules:

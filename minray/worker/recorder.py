@@ -53,6 +53,7 @@ class Recorder:
         self._arguments: dict[int, tuple[str, ...]] = {}  # the few tasks that take references
         self._parents: list[tuple[int, str]] = []  # (number of the first child, parent's task id)
         self._names: dict[int, str] = {}
+        self._given: dict[int, str] = {}  # names that the program gave to single calls, in order
         self._hidden: dict[str, None] = {}  # ids of tasks that leave no events, in order
         # Set by the core worker:
         self.table: Mapping[int, Any] = {}  # number -> reference
@@ -68,6 +69,12 @@ class Recorder:
         if len(self._arguments) > 50_000:
             self._arguments.clear()
         self._arguments[number] = arguments
+
+    def call_it(self, number: int, name: str) -> None:
+        """The program gave this call a name of its own (`handle.method.options(name=...)`)."""
+        self._given[number] = name
+        if len(self._given) > HIDDEN_MAX:
+            del self._given[next(iter(self._given))]
 
     def hide(self, numbers: Iterable[int]) -> None:
         """Readers see nothing of these tasks."""
@@ -203,7 +210,7 @@ class Recorder:
         for number in itertools.islice(reversed(list(self.table)), NAMED_MAX):
             ref = self.table.get(number)
             if ref is not None and ref.task is not None and number not in self._names:
-                self._names[number] = self._name(ref.task[1], ref.v)
+                self._names[number] = self._given.get(number) or self._name(ref.task[1], ref.v)
         return cursor
 
     def _name(self, function: Any, actor: Any) -> str:
@@ -266,7 +273,7 @@ class Recorder:
         return [event for event in found if getattr(event, "task_id", "") not in hidden] if hidden else found
 
     def _submission(self, number: int, when: float, function: Any, actor: Any) -> ev.Event:
-        self._names[number] = name = self._name(function, actor)
+        self._names[number] = name = self._given.get(number) or self._name(function, actor)
         actor_id = "" if actor is None else actor[1].hex()
         arguments = self._arguments.get(number, ())
         return ev.TaskSubmitted(when, self._task(number), name, self._parent_of(number), actor_id, arguments)

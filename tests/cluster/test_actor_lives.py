@@ -349,3 +349,74 @@ def test_an_owner_forgets_actors_that_are_gone() -> None:
     assert {outcome(box.read.remote()) for box in boxes[:3]} == {"ActorDiedError"}
     del box, boxes
     assert eventually(lambda: not any(one in slot.engine.core.actors for one in ids))
+
+
+def test_exit_actor_of_a_threaded_actor_finishes_what_runs() -> None:
+    @ray.remote(num_cpus=0, max_concurrency=2)
+    class Two:
+        def __init__(self) -> None:
+            self.started = threading.Event()
+
+        def slow(self) -> str:
+            self.started.set()
+            time.sleep(0.3)
+            return "finished"
+
+        def leave(self) -> None:
+            self.started.wait(WAIT_S)
+            ray.actor.exit_actor()
+
+    two = Two.remote()
+    slow, leave = two.slow.remote(), two.leave.remote()
+    assert [outcome(slow), outcome(leave)] == ["finished", "ActorDiedError"]
+
+
+# ------------------------------------------------------------------------------------ many calls
+def test_thousands_of_calls_that_wait_keep_nobody_from_being_sent() -> None:
+    @ray.remote(num_cpus=0, concurrency_groups={"wait": 1, "open": 1})
+    class Gate:
+        def __init__(self) -> None:
+            self.gate = threading.Event()
+
+        @ray.method(concurrency_group="wait")
+        def wait(self) -> bool:
+            return self.gate.wait(WAIT_S)
+
+        @ray.method(concurrency_group="open")
+        def open(self) -> None:
+            self.gate.set()
+
+    gate = Gate.options(allow_out_of_order_execution=True).remote()
+    waiting = [gate.wait.remote() for _ in range(5000)]
+    get(gate.open.remote())
+    assert all(get(waiting))
+    ordered = Gate.remote()  # in order: more than a window's worth, of one group, is not in another's way either
+    waiting = [ordered.wait.remote() for _ in range(2500)]
+    get(ordered.open.remote())
+    assert all(get(waiting))
+
+
+def test_calls_with_late_arguments_count_as_pending(tmp_path: Any) -> None:
+    @ray.remote(num_cpus=0, max_concurrency=2, max_pending_calls=2)
+    class Echo:
+        def say(self, x: int) -> int:
+            return x
+
+    late = when_there.remote(str(tmp_path / "go"))
+    echo = Echo.remote()
+    refs = [echo.say.remote(late), echo.say.remote(late)]
+    with pytest.raises(ray.exceptions.PendingCallsLimitExceeded):
+        echo.say.remote(3)
+    (tmp_path / "go").touch()
+    assert get(refs) == [1, 1]
+    assert get(echo.say.remote(3)) == 3
+
+
+def test_a_call_is_recorded_under_the_name_that_it_was_given() -> None:
+    from minray.engine.seam import slot
+
+    box = Box.options(num_cpus=0).remote(1)
+    get([box.read.options(name="the only one").remote(), box.read.remote()])
+    names = [getattr(event, "name", "") for event in slot.engine.events(0).events]
+    assert names.count("the only one") >= 2  # submitted, finished
+    assert "Box.read" in names
