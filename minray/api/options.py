@@ -459,9 +459,8 @@ class MethodOptions:
         """What the process that calls must know of each call; None when there is nothing special."""
         if not (self.concurrency_group or self.retry_exceptions or self.name) and self.max_task_retries is None:
             return None
-        return CallRules(
-            self.concurrency_group or "", self.max_task_retries, self.retry_exceptions, self.name or ""
-        )
+        group, name = self.concurrency_group or "", self.name or ""
+        return CallRules(group, self.max_task_retries, self.retry_exceptions, name)
 
 
 def parse_method_options(given: Mapping[str, Any], generator: bool = False) -> MethodOptions:
