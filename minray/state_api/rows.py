@@ -37,7 +37,7 @@ def actor_rows(state: Mapping[str, Any], node_id: str) -> list[dict[str, Any]]:
         {
             "actor_id": row["actor_id"],
             "class_name": row["class_name"],
-            "state": _ACTOR_STATES[row["state"]],
+            "state": "DEPENDENCIES_UNREADY" if row["unready"] else _ACTOR_STATES[row["state"]],
             "job_id": job_of(row["owner_id"], state),
             "name": row["name"],
             "node_id": node_id if row["pid"] else None,

@@ -94,8 +94,8 @@ class TaskTable:
         self._hidden.update(answer["hidden"])
         for number, submitted_s, function, actor, state, worker_id, pid, attempt_number in answer["pending"]:
             task_id = ids.task_id_hex(owner, number)
-            if task_id in self._hidden:
-                continue
+            if task_id in self._hidden or (function == "__init__" and actor is None):
+                continue  # a constructor that waits for its arguments: the actor table tells of it
             name = functions[function][0] if type(function) is int else _method_name(actor, function)
             task = self._task(task_id, name, job_id)
             if submitted_s:
@@ -192,7 +192,9 @@ def creation_rows(actors: Iterable[dict[str, Any]], node_id: str, job_id: str) -
     for actor in actors:
         failed = actor["init_failed"] or (actor["state"] == "dead" and not actor["pid"])
         state = "FAILED" if failed else states.get(actor["state"], "FINISHED")
-        if state == "PENDING_NODE_ASSIGNMENT" and actor["pid"]:
+        if actor["unready"]:
+            state = "PENDING_ARGS_AVAIL"
+        elif state == "PENDING_NODE_ASSIGNMENT" and actor["pid"]:
             state = "RUNNING"
         name = f"{actor['class_name']}.__init__"
         found.append(

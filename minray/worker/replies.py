@@ -188,7 +188,7 @@ class Replies(CoreState):
 
     def _note_ended(self, number: int, outcome: str) -> None:
         ref = self.table.get(number)
-        if self.recorder is not None and ref is not None and ref.task is not None:
+        if self.recorder is not None and ref is not None and ref.task is not None and ref.t:
             text, attempt = self.errors[number], self.attempts.get(number, 0)
             self.recorder.log.append(
                 (ENDED, _perf(), number, ref.t, ref.task[1], ref.v, outcome, text, attempt)

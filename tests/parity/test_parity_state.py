@@ -144,6 +144,29 @@ def test_actors_and_their_calls(cluster: Any, state: Any) -> None:
     assert dead[0].state == "DEAD" and state.get_actor(row.actor_id).death_cause
 
 
+def test_an_actor_waits_for_its_arguments_or_for_a_place(cluster: Any, state: Any, gate: str) -> None:
+    @cluster.remote
+    class StateLate:
+        def __init__(self, value: Any = None) -> None:
+            self.value = value
+
+        def ready(self) -> bool:
+            return True
+
+    def seen(name: str) -> str:
+        rows = state.list_actors(filters=[("name", "=", name)], limit=1000)
+        return rows[0].state if rows else ""
+
+    late = StateLate.options(name="state-late").remote(_waiting(cluster).remote(gate))
+    wide = StateLate.options(name="state-wide", num_cpus=100).remote()
+    _until(lambda: (seen("state-late"), seen("state-wide")) == ("DEPENDENCIES_UNREADY", "PENDING_CREATION"))
+    Path(gate).touch()
+    assert cluster.get(late.ready.remote())
+    assert seen("state-late") == "ALIVE"
+    cluster.kill(wide)
+    _until(lambda: seen("state-wide") == "DEAD")
+
+
 def test_objects_say_why_they_live(cluster: Any, state: Any, gate: str) -> None:
     large = cluster.put(b"x" * 1_000_000)
     pending = _waiting(cluster).remote(gate)

@@ -339,6 +339,7 @@ class ActorTable:
                 "resources": amounts_of(actor.creation.held),
                 "killed": actor.killed_for_good,
                 "init_failed": bool(actor.error),
+                "unready": actor.state == "pending" and not actor.creation.spec,
             }
             for actor_id, actor in self.actors.items()
         ]

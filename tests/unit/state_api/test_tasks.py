@@ -128,13 +128,26 @@ def test_the_construction_of_an_actor_is_a_task() -> None:
         "resources": {},
         "cause": "",
         "init_failed": False,
+        "unready": False,
     }
     rows = creation_rows(
-        [actor, {**actor, "state": "dead", "init_failed": True}, {**actor, "state": "pending", "pid": 0}],
+        [
+            actor,
+            {**actor, "state": "dead", "init_failed": True},
+            {**actor, "state": "pending", "pid": 0},
+            {**actor, "state": "pending", "pid": 0, "unready": True},
+            {**actor, "state": "pending"},
+        ],
         "node",
         JOB,
     )
-    assert [row["state"] for row in rows] == ["FINISHED", "FAILED", "PENDING_NODE_ASSIGNMENT"]
+    assert [row["state"] for row in rows] == [
+        "FINISHED",
+        "FAILED",
+        "PENDING_NODE_ASSIGNMENT",
+        "PENDING_ARGS_AVAIL",
+        "RUNNING",
+    ]
     assert rows[0]["name"] == "bob:A.__init__" and rows[0]["task_id"] == "f" * 16 + "a" * 32
 
 
