@@ -280,7 +280,10 @@ class Loop:
                 if (self.busy or self._timers or self.attentive) and self.leadership.acquire(False):
                     self.leader_ident = get_ident()
                     try:
-                        self.poll_once(0)
+                        if self.attentive:
+                            self.poll_once(0)
+                        else:
+                            self.tick()
                     finally:
                         self.leave()
                 continue

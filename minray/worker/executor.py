@@ -218,6 +218,7 @@ class Executor(Answering, Blocking):
                 else:
                     state, value = self.run_call(peer, target, payload)
                     t1 = _perf()
+                    self.context = None
                     out.append((number, state, value, t0, t1))
                     self._note_average(function, t1 - t0)
                     t0 = t1
@@ -230,6 +231,7 @@ class Executor(Answering, Blocking):
             except BaseException as error:
                 state, value = self.failure(context, error)
             t1 = _perf()
+            self.context = None  # before the answer is there: who is answered cannot be cancelled any more
             out.append((number, state, value, t0, t1))
             spent = t1 - t0
             old = average.get(function)

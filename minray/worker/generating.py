@@ -302,7 +302,7 @@ class Generating:
                 f"The generator was run again after a failure and yielded {one.made} items; before, it had yielded "
                 f"at least {one.skip}. A generator that may be retried must yield the same items each time."
             )
-        if any(state == STORED for state, _ in one.out):
+        if any(state == STORED for state, _ in list(one.out)):
             self.flush(one)  # in a frame that is applied even when the owner has given the task up
         with one.lock:
             states, forms = _taken(one)
