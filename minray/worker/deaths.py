@@ -57,13 +57,14 @@ class Deaths(CoreState):
             lease.batches.clear()
             # The first of them was running; those behind it had not begun, so it costs them no retry. It may have
             # finished, its answer waiting for others to share a frame: from now on this function's answers do not.
+            # (Then the second was running, and if it is a generator, items of it may be here: `replayed`.)
             stopped = [task for task in lost if task[0] in self.cancelled]
             if lost and lost[0] not in stopped:
                 for function in {task[1] for task in lost}:
                     self._be_careful(function)
             for task in reversed(lost[1:]):
                 if task not in stopped:
-                    lease.group.queue.appendleft(task)
+                    lease.group.queue.appendleft(self.replayed(task))
         worker_id = lease.peer.worker_id
 
         def end_lease() -> None:

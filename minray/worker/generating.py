@@ -302,10 +302,11 @@ class Generating:
                 f"The generator was run again after a failure and yielded {one.made} items; before, it had yielded "
                 f"at least {one.skip}. A generator that may be retried must yield the same items each time."
             )
-        if any(state == STORED for state, _ in list(one.out)):
-            self.flush(one)  # in a frame that is applied even when the owner has given the task up
         with one.lock:
             states, forms = _taken(one)
+            if states is not None and STORED in states:
+                self._send(one, states, forms)  # it is applied even when the owner has given the task up
+                states, forms = None, ()
             return GENERATED, (one.sent, states, forms)
 
     def _forget(self, one: Producing, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from minray.base.errors import StreamingGeneratorReplayInconsistentError
-from minray.serialization.values import FAILED, PENDING, PICKLED, PLAIN
+from minray.serialization.values import FAILED, PENDING, PICKLED, PLAIN, STORED
 from minray.worker import generating, wire
 from minray.worker.generating import Generating, Producing
 from minray.worker.generators import STOP, DynamicObjectRefGenerator, Generators, ObjectRefGenerator, Stream
@@ -85,6 +85,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+class Large(int):
+    """Not plain, so it is sealed."""
+
+
 def count(n: int) -> Iterator[int]:
     yield from range(n)
 
@@ -133,6 +137,12 @@ def test_a_timer_sends_what_a_sleeping_generator_holds_back(
         yield 5
 
     assert run(executor, peer, falls_asleep()) == (GENERATED, (5, None, (5,)))
+
+
+def test_large_last_items_leave_in_a_frame_of_their_own(executor: Any, peer: Any, clock: list[float]) -> None:
+    executor.seal_result = lambda peer, value: (STORED, (b"", None, (64 * value, (8,), b"w"), 8, None, 0))
+    assert run(executor, peer, (Large(item) for item in range(3))) == (GENERATED, (3, None, ()))
+    assert [(frame[2], frame[3]) for frame in peer.frames] == [(0, (STORED,)), (1, (STORED, STORED))]
 
 
 def test_a_failure_sends_the_items_before_it(executor: Any, peer: Any, clock: list[float]) -> None:
