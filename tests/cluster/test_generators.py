@@ -250,6 +250,22 @@ def test_a_stream_whose_workers_are_killed_at_random_arrives_whole() -> None:
     until(at_rest)
 
 
+def test_a_crash_behind_an_answer_not_sent_yet_delivers_nothing_twice(tmp_path: Path) -> None:
+    @ray.remote(num_cpus=4, max_retries=3)
+    def two(mark: str = "") -> Iterator[int]:
+        yield 1
+        if mark and not os.path.exists(mark):
+            Path(mark).touch()
+            os._exit(1)
+        yield 2
+
+    for gen in [two.remote() for _ in range(50)]:  # known to be fast: answers share frames
+        assert len(list(gen)) == 2
+    for round_ in range(5):
+        gens = [two.remote(), two.remote(str(tmp_path / str(round_))), two.remote()]
+        assert [[ray.get(ref) for ref in gen] for gen in gens] == [[1, 2]] * 3
+
+
 def test_calls_of_a_restarted_actor_go_on_where_they_were(tmp_path: Path) -> None:
     class Fragile:
         def count(self, n: int, mark: str) -> Iterator[int]:
