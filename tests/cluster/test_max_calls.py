@@ -49,8 +49,9 @@ def test_in_a_burst_no_worker_runs_it_more_often_and_none_is_lost(cluster: Any) 
     assert [number for number, _ in answers] == list(range(60))
     pids = [pid for _, pid in answers]
     assert max(map(pids.count, pids)) <= 3
-    last = set(pids[-4:])
-    _until(lambda: all(_gone(pid) for pid in set(pids) - last))
+    done = {pid for pid in pids if pids.count(pid) == 3}
+    assert done
+    _until(lambda: not done & set(_workers(ray)))
 
 
 def test_other_functions_behind_it_move_on_without_a_retry(cluster_of: Callable[..., Any]) -> None:
