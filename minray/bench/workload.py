@@ -68,6 +68,8 @@ LINES = (
     Line("get_container", "get an object holding 10k refs", "/s"),
     Line("chain_1k", "1,000-deep chain", "/s"),
     Line("fan_10k", "10k fan-out, fan-in", "/s"),
+    Line("pool_map", "Pool.map, calls of maps of 10k", "/s"),
+    Line("pool_apply", "Pool.apply_async", "/s"),
     Line("actors_created", "actors created (up to 200)", "/s"),
     Line("shutdown", "shutdown", "ms", False),
 )
@@ -260,6 +262,7 @@ def measure_ray_like(name: str, watch: Stopwatch, num_cpus: int, idle_s: float) 
     _measure_generators(ray, watch)
     _measure_objects(ray, watch, small_value, num_cpus)
     _measure_graphs(ray, watch, small_value)
+    _measure_pool(name, watch, num_cpus)
     watch.attempt("actors_created", lambda: _actors_created(ray))
     watch.tell("shutdown", milliseconds(ray.shutdown))
 
@@ -526,6 +529,25 @@ def _measure_graphs(ray: Any, watch: Stopwatch, small_value: Any) -> None:
     watch.attempt("fan_10k", lambda: watch.rate(fan, 1, warm=False))
 
 
+def _measure_pool(name: str, watch: Stopwatch, num_cpus: int) -> None:
+    """The runtime's `multiprocessing.Pool`, beside the standard library's own."""
+    if not watch.wanted & {"pool_map", "pool_apply"}:
+        return
+    pool = importlib.import_module(f"{name}.util.multiprocessing").Pool(num_cpus)
+    _measure_pool_calls(pool, watch)
+    pool.terminate()
+    pool.join()
+
+
+def _measure_pool_calls(pool: Any, watch: Stopwatch) -> None:
+    def apply() -> None:
+        for result in [pool.apply_async(noop, (i,)) for i in range(1000)]:
+            result.get()
+
+    watch.attempt("pool_map", lambda: watch.rate(lambda: pool.map(noop, range(10_000)), 10_000))
+    watch.attempt("pool_apply", lambda: watch.rate(apply, 1000))
+
+
 def _actors_created(ray: Any) -> float:
     """Create, call each once, keep all alive: 200, or 20 where ten alone take over two seconds."""
 
@@ -560,6 +582,7 @@ class Pool:
     one: Callable[[], object]
     many: Callable[[int], object]
     stop: Callable[[], object]
+    standard: Any = None  # the pool itself, where it has the standard library's interface
 
 
 def _futures_pool(num_cpus: int) -> Pool:
@@ -586,6 +609,7 @@ def _multiprocessing_pool(num_cpus: int) -> Pool:
         one=lambda: pool.apply(noop, (1,)),
         many=lambda n: [r.get() for r in [pool.apply_async(noop, (i,)) for i in range(n)]],
         stop=stop,
+        standard=pool,
     )
 
 
@@ -629,7 +653,18 @@ POOLS: dict[str, Callable[[int], Pool]] = {
     "dask": _dask_pool,
 }
 POOL_KEYS = frozenset(
-    ["init", "first_task", "idle_pss", "idle_cpu", "tasks_sync", "tasks_async", "fan_10k", "shutdown"]
+    [
+        "init",
+        "first_task",
+        "idle_pss",
+        "idle_cpu",
+        "tasks_sync",
+        "tasks_async",
+        "fan_10k",
+        "pool_map",
+        "pool_apply",
+        "shutdown",
+    ]
 )
 RUNTIMES = ("minray", "ray", *POOLS)
 
@@ -650,6 +685,8 @@ def measure_pool(name: str, watch: Stopwatch, num_cpus: int, idle_s: float) -> N
     watch.attempt("tasks_sync", lambda: watch.rate(sync, 20))
     watch.attempt("tasks_async", lambda: watch.rate(lambda: pool.many(1000), 1000))
     watch.attempt("fan_10k", lambda: watch.rate(lambda: pool.many(10_000), 1, warm=False))
+    if pool.standard is not None:
+        _measure_pool_calls(pool.standard, watch)
     watch.tell("shutdown", milliseconds(pool.stop))
 
 

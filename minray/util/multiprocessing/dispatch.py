@@ -20,6 +20,7 @@ fails with the story of the death (unless the actors were asked to retry: `max_r
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import sys
 import threading
@@ -29,10 +30,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import minray
+from minray.serialization.values import dump
 from minray.util.multiprocessing.worker import APPLY, RAISE, PoolActor
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
 AHEAD = 8  # chunks that a quick process has at a time
+PACKED_BYTES = 4096  # what the runtime sends as it is
 QUICK_S = 0.005  # a chunk that ended within this time was a short one
 SURE_S = 0.05  # a process that works on one chunk for so long has sent the results of those before
 LIGHT_S = 0.0005  # a call that took no longer to send may be sent by the thread that reads
@@ -49,14 +52,20 @@ class Chunk(NamedTuple):
 
 
 class _Sent:
-    """A chunk at a process, the call that runs it, and whether it was asked back."""
+    """A chunk at a process, the call that runs it, and whether it was asked back.
 
-    __slots__ = ("chunk", "ref", "recalled")
+    `token`: of one that was sent in advance; its process keeps the result for a moment. A recall that comes when
+    the call has begun takes away the call's value, which is then asked for by the token.
+    """
 
-    def __init__(self, chunk: Chunk, ref: Any) -> None:
+    __slots__ = ("chunk", "ref", "token", "recalled", "asked_again")
+
+    def __init__(self, chunk: Chunk, ref: Any, token: int) -> None:
         self.chunk = chunk
         self.ref = ref
+        self.token = token
         self.recalled = False
+        self.asked_again = False
 
 
 class _Process:
@@ -95,6 +104,8 @@ class Dispatcher:
         alone = chunks_max is not None or not {"max_concurrency", "max_restarts"}.isdisjoint(remote_args)
         self._ahead = 1 if alone else AHEAD
         self._sent: set[_Sent] = set()
+        self._tokens = itertools.count(1)
+        self._last_function: tuple[Any, float, Any] = (None, 0.0, None)
         self._waiting: deque[Chunk] = deque()
         self._readers = 0  # inputs of imap that have not ended
         self._jobs: set[Any] = set()  # iterators whose input is still read
@@ -195,7 +206,10 @@ class Dispatcher:
         with self._lock:
             while self._waiting and self.state != TERMINATE:
                 job = self._waiting[0].job
-                process = min(self.processes, key=lambda one: len(one.sent))
+                ready = [one for one in self.processes if not (one.sent and one.sent[-1].recalled)]
+                if not ready:
+                    break
+                process = min(ready, key=lambda one: len(one.sent))
                 if len(process.sent) >= (self._ahead if process.quick and job.light else 1):
                     break
                 if light_only and not job.light:
@@ -210,7 +224,9 @@ class Dispatcher:
     def _send(self, process: _Process, chunk: Chunk) -> _Sent | None:
         began = time.perf_counter()
         try:
-            ref = process.actor.run.remote(self._function_of(chunk), chunk.how, chunk.calls)
+            function, calls = self._form(chunk)
+            token = next(self._tokens) if process.sent else 0
+            ref = process.actor.run.remote(function, chunk.how, calls, token)
         except Exception as error:  # it cannot be pickled: the caller's fault, told by the result
             self._told(chunk.job.chunk_done(chunk.number, False, error))
             return None
@@ -218,7 +234,7 @@ class Dispatcher:
         chunk.job.light = now - began < LIGHT_S
         if not process.sent:
             process.since_s = now
-        sent = _Sent(chunk, ref)
+        sent = _Sent(chunk, ref, token)
         process.sent.append(sent)
         self._sent.add(sent)
         return sent
@@ -236,14 +252,30 @@ class Dispatcher:
         else:
             self._inbox.put(lambda: self._ended(process, sent, future))
 
-    def _function_of(self, chunk: Chunk) -> Any:
-        """The function, or a reference to it: what all chunks of a job share is pickled once."""
+    def _form(self, chunk: Chunk) -> tuple[Any, Any]:
+        """Function and calls as they are sent: as bytes where they are small, which costs least on the way."""
         job = chunk.job
-        if chunk.how == APPLY:
-            return job.function
         if job.stored is None:
-            job.stored = minray.put(job.function)
-        return job.stored
+            if chunk.how == APPLY:
+                job.stored = self._function_of(job)
+            else:
+                job.stored = packed(job.function)
+                if job.stored is None:
+                    job.stored = minray.put(job.function)  # all chunks share it
+        calls = packed(chunk.calls) if job.small else None
+        job.small = calls is not None
+        return job.stored, chunk.calls if calls is None else calls
+
+    def _function_of(self, job: Any) -> Any:
+        """The function of a single call. It is as it was at some moment since the call was made: calls that
+        were made before the same function was last packed share that."""
+        function, packed_s, form = self._last_function
+        if function is not job.function or packed_s < job.made_s:
+            packed_s = time.perf_counter()
+            form = packed(job.function)
+            form = job.function if form is None else form
+            self._last_function = job.function, packed_s, form
+        return form
 
     def _ended(self, process: _Process, sent: _Sent, future: Any) -> None:
         """A call was answered. Runs in whichever thread read the answer: it sends the next ones at once."""
@@ -252,9 +284,16 @@ class Dispatcher:
         with self._lock:
             if isinstance(error, minray.exceptions.ActorDiedError) and minray.is_initialized():
                 self._dead(process)
+            recalled = isinstance(error, minray.exceptions.TaskCancelledError)
+            if recalled and "before it started" not in str(error) and sent in self._sent and not self._over:
+                sent.ref = process.actor.kept.remote(sent.token)
+                sent.asked_again = True
+                self._await(process, sent)
+                return
             if not self._forget(process, sent):
                 return  # the pool was terminated meanwhile
-            again = sent in process.innocent or isinstance(error, minray.exceptions.TaskCancelledError)
+            again = recalled or sent in process.innocent
+            again = again or (sent.asked_again and error is None and future.result() is None)
             if again:
                 self._waiting.appendleft(chunk)
             else:
@@ -355,6 +394,12 @@ class Dispatcher:
             for process in self.processes:
                 minray.kill(process.actor)
         self.processes.clear()
+
+
+def packed(value: Any) -> bytes | None:
+    """Small values as bytes; None for what is larger, or holds references or arrays."""
+    stream, buffers, references = dump(value)
+    return None if buffers or references or len(stream) > PACKED_BYTES else stream
 
 
 def _in_main_thread() -> bool:

@@ -29,7 +29,9 @@ class AsyncResult:
         self, pool: Any, function: Any, callback: Callback | None, error_callback: Callback | None
     ) -> None:
         self.function = function
-        self.stored: Any = None  # a reference to it, where several chunks share it
+        self.made_s = time.perf_counter()
+        self.stored: Any = None  # how it is sent
+        self.small = True  # whether chunks are worth packing
         self.light = False  # its chunks are sent in no time
         self._pool = pool
         self._callback = callback
@@ -140,7 +142,9 @@ class IMapIterator:
 
     def __init__(self, pool: Any, function: Any, ordered: bool, ahead: int) -> None:
         self.function = function
+        self.made_s = time.perf_counter()
         self.stored: Any = None
+        self.small = True
         self.light = False
         self.slots = threading.Semaphore(ahead)
         self.stopped = False  # the pool ended: nobody reads the input any further
