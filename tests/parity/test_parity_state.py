@@ -17,10 +17,12 @@ import pytest
 def cluster() -> Iterator[Any]:
     """As for the other modules, and with the dashboard, which answers for the state in real Ray."""
     engine = importlib.import_module(os.environ.get("MINRAY_PARITY_ENGINE", "minray"))
-    engine.init(
+    context = engine.init(
         num_cpus=4, namespace="parity", log_to_driver=False, include_dashboard=True, logging_level="ERROR"
     )
+    os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]  # real Ray may find others' clusters
     yield engine
+    del os.environ["RAY_ADDRESS"]
     engine.shutdown()
 
 
