@@ -402,7 +402,7 @@ def test_a_method_may_be_retried_where_its_class_is_not(tmp_path: Any) -> None:
 
     @ray.remote(max_restarts=2)
     class A:
-        @ray.method(max_task_retries=2)
+        @ray.method(max_task_retries=-1)
         def work(self) -> str:
             with open(path, "a") as file:
                 file.write("x")
