@@ -203,6 +203,7 @@ class ActorClass:
         self._blob = b""
         self._epoch = -1
         self._info: HandleInfo | None = None
+        self._served_by = ""
         self._fits = argument_check(cls)[0]
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
@@ -279,6 +280,7 @@ class ActorClass:
             options.max_pending_calls,
             info.in_order,
             bool(info.groups),
+            self._served_by,
             {
                 "max_concurrency": options.max_concurrency,
                 "environment": environment,
@@ -323,10 +325,14 @@ class ActorClass:
     def _calls_in_order(self) -> bool:
         options = self._options
         concurrent = ""
+        if options.concurrency_groups:
+            self._served_by = "minray.worker.threaded_actor"
         if has_async_methods(self._cls):
             concurrent = "async"
+            self._served_by = "minray.worker.async_actor"
         elif (options.max_concurrency or 1) > 1:
             concurrent = "multi-threaded"
+            self._served_by = "minray.worker.threaded_actor"
         if options.allow_out_of_order_execution is None:
             return not concurrent
         if concurrent and not options.allow_out_of_order_execution:

@@ -134,6 +134,12 @@ class CreateActor(NamedTuple):
     spec: bytes
 
 
+class ModulesWanted(NamedTuple):
+    """client -> node: workers to come will use these modules of ours; imported once, before they are forked."""
+
+    modules: tuple[str, ...]
+
+
 class ActorArguments(NamedTuple):
     """owner -> node: the constructor's arguments are ready, here is its `spec`; or they failed with `error`."""
 

@@ -20,7 +20,7 @@ from minray.base import ids
 from minray.base.config import SessionConfig
 from minray.base.descriptors import raise_limit
 from minray.base.events import EventPage
-from minray.base.messages import CreateActor
+from minray.base.messages import CreateActor, ModulesWanted
 from minray.engine.seam import ActorSpec, FunctionSpec, RunningTask, slot
 from minray.serialization.functions import dump_code
 from minray.worker.core import CoreWorker
@@ -38,6 +38,7 @@ class ClusterEngine:
     def __init__(self, core: CoreWorker, node: Any = None) -> None:
         self.core = core
         self.node = node  # the NodeHandle of a driver that started its cluster
+        self._wanted: set[str] = set()  # modules that workers are told to share
         self._function_numbers = itertools.count(1)
         self._known: dict[tuple[Any, ...], FunctionRecord] = {}
         self._lock = threading.Lock()
@@ -76,6 +77,9 @@ class ClusterEngine:
     def create_actor(self, spec: ActorSpec, info: Any, args: Any, kwargs: Any) -> tuple[bytes, Any]:
         """See the seam."""
         core = self.core
+        if spec.wants and spec.wants not in self._wanted:
+            self._wanted.add(spec.wants)
+            core.tell_node(ModulesWanted((spec.wants,)))
         actor_id = ids.new_actor_id()
         create = CreateActor(
             actor_id,

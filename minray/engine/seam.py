@@ -47,6 +47,7 @@ class ActorSpec:
     max_pending_calls: int
     in_order: bool = True  # a call whose argument is late holds back those behind it
     grouped: bool = False  # it has concurrency groups
+    wants: str = ""  # the module that serves it, where that is not the ordinary one
     options: dict[str, Any] = field(default_factory=dict)  # for the worker: max_concurrency, ...
 
 

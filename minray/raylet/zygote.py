@@ -99,7 +99,10 @@ class Zygote:
         sys.argv = [config.main_path]  # not ours: libraries look for options there
         cpu_threads.begin()
         os.environ.setdefault("PYTHONBREAKPOINT", "minray.util.pdb.set_trace")  # a worker has no terminal
-        for name in ("cloudpickle", *config.preload, self.entry.partition(":")[0]):
+        self._import(("cloudpickle", *config.preload, self.entry.partition(":")[0]))
+
+    def _import(self, names: tuple[str, ...]) -> None:
+        for name in names:
             try:
                 importlib.import_module(name)
             except Exception:
@@ -123,6 +126,11 @@ class Zygote:
             if message is not None:
                 if message[0] == "end":
                     return
+                if message[0] == "preload":
+                    self._import(message[1])
+                    gc.collect()
+                    gc.freeze()
+                    continue
                 for worker_id in message[1]:
                     self._fork(worker_id)
 

@@ -44,6 +44,7 @@ class ZygoteLink:
         # (worker id, pid, how, why it never started or "", whether that was said of another already)
         self._on_exit = on_exit
         self._ordered: set[bytes] = set()
+        self._preloaded: dict[str, None] = {}
         self._worker_of: dict[int, bytes] = {}  # forked and alive, by pid
         self.pid_of: dict[bytes, int] = {}
         self._pidfds: dict[bytes, int] = {}  # orphans of an earlier zygote
@@ -58,6 +59,15 @@ class ZygoteLink:
         self.zygote_pid = pid
         self.channel.on_backlog = lambda channel: self._loop.change(channel.fd, READ | WRITE)
         self._loop.watch(self.channel.fd, self._on_ready)
+        if self._preloaded:  # an earlier zygote knew them
+            self.channel.send(("preload", tuple(self._preloaded)))
+
+    def preload(self, modules: tuple[str, ...]) -> None:
+        """Have workers that are forked from now on share these modules."""
+        new = tuple(name for name in modules if name not in self._preloaded)
+        if new:
+            self._preloaded.update(dict.fromkeys(new))
+            self.channel.send(("preload", new))
 
     def start(self, worker_ids: tuple[bytes, ...]) -> None:
         """Order workers with these ids."""
