@@ -435,7 +435,7 @@ print("you hold", lent)
 # %%
 # NBVAL_CHECK_OUTPUT
 ray.kill(library)
-time.sleep(0.5)
+time.sleep(1)  # bad news travels, too
 
 try:
     ray.get(lent, timeout=20)
