@@ -51,7 +51,7 @@ def test_a_breakpoint_in_a_task_waits_and_shows_its_variables(cluster: Any) -> N
     (row,) = waiting()
     assert row["task"] == "stops" and __file__ in row["where"]
     text = say("p doubled", "doubled = 100", "continue")
-    assert "40" in text and "return doubled + 1" in text
+    assert "40" in text and "stops()" in text  # which line it is depends on the version of Python
     assert ray.get(ref, timeout=30) == 101
     assert pdb.breakpoints() == []
 
