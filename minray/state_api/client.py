@@ -170,11 +170,9 @@ class StateApiClient:
     def _nodes(self, timeout_s: float, detail: bool) -> Found:
         state = self.state(timeout_s)
         nodes = self.session.ask("nodes", timeout_s=timeout_s)
-        usage: dict[str, float | None] = {}
-        if detail:
-            from minray.state_api.machine import usage_of_machine
+        from minray.state_api.machine import usage_of_machine
 
-            usage = {**usage_of_machine(), "gpu_usage": rows.gpu_usage(nodes[0], state)}
+        usage = {**usage_of_machine(), "gpu_usage": rows.gpu_usage(nodes[0], state)}
         return Found(rows.node_rows(nodes, state, usage))
 
     def _jobs(self, timeout_s: float, detail: bool) -> Found:

@@ -232,9 +232,9 @@ class NodeState(StateSchema):
     labels: dict[str, str] = state_column(filterable=False)
     start_time_ms: int | None = state_column(**_time)
     end_time_ms: int | None = state_column(**_time)
-    cpu_usage: float | None = state_column(filterable=False, detail=True)
-    gpu_usage: float | None = state_column(filterable=False, detail=True)
-    memory_usage: float | None = state_column(filterable=False, detail=True)
+    cpu_usage: float | None = state_column(filterable=False)
+    gpu_usage: float | None = state_column(filterable=False)
+    memory_usage: float | None = state_column(filterable=False)
 
 
 @dataclass

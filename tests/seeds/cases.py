@@ -223,6 +223,16 @@ assert done[0][:3] == [0, 2, 4] and done[-1][-1] == 2 * 999_999
 assert sum(map(len, done)) == 1_000_000
 """,
     ),
+    Case(
+        LECTURE,
+        960,
+        supplies="import logging",
+        claims="""
+assert len(nodes) == 1 and nodes[0].node_id == ray.get_runtime_context().get_node_id()
+assert 0 <= nodes[0].cpu_usage and 0 < nodes[0].memory_usage and nodes[0]["gpu_usage"] is None
+assert list(actors) == [] and list(tasks) == []
+""",
+    ),
     # ------------------------------------------------------------------ 003: a how-to
     Case(
         HOWTO,
@@ -387,7 +397,6 @@ LATER: dict[tuple[str, int], str] = {
     (LECTURE, 812): f"{DATA}, {TRAIN}",
     (LECTURE, 857): CLUSTER_FILE,
     (LECTURE, 915): "minray.job_submission",
-    (LECTURE, 960): "minray.util.state",
     (HOWTO, 154): DATA,
     (HOWTO, 191): TUNE,
     (HOWTO, 257): SERVE,
