@@ -148,7 +148,8 @@ class ActorCalls:
     def requeue(self, tasks: list[Any]) -> None:
         """Run these again, before anything that waits."""
         with self.core.flush_lock:
-            self.sent = [task for task in self.sent if task not in tasks]
+            again = {task[0] for task in tasks}  # by number: a generator's call may have another payload by now
+            self.sent = [task for task in self.sent if task[0] not in again]
             self.queue.extendleft(reversed(tasks))
         self.flush()
 

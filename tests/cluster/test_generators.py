@@ -287,6 +287,25 @@ def test_calls_of_a_restarted_actor_go_on_where_they_were(tmp_path: Path) -> Non
         next(gen)
 
 
+def test_a_method_that_fails_and_then_dies_goes_on_where_it_was_each_time(tmp_path: Path) -> None:
+    class Unlucky:
+        @ray.method(retry_exceptions=True)
+        def count(self, n: int, folder: str) -> Iterator[int]:
+            runs = len(list(Path(folder).iterdir()))
+            (Path(folder) / str(runs)).touch()
+            for item in range(n):
+                if item == 3 and runs == 0:
+                    raise OSError("once")
+                if item == 6 and runs == 1:
+                    os._exit(1)
+                yield item
+
+    actor = ray.remote(max_restarts=1, max_task_retries=4)(Unlucky).remote()
+    gen = actor.count.remote(9, str(tmp_path))
+    assert [ray.get(ref) for ref in gen] == list(range(9))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_replay_that_yields_less_says_so(tmp_path: Path) -> None:
     @ray.remote(max_retries=1)
     def shrinks(mark: str) -> Iterator[int]:
