@@ -56,6 +56,7 @@ class SpillFiles:
         self._number = 0
         self._live: dict[str, int] = {}  # own file: objects in it that live
         self.live_bytes = 0  # of those objects
+        self.in_use = False  # this process has met a spilled object
         self._mapped: dict[Part, list[int]] = {}  # address, length, reads that are open
         self._ended: deque[Part] = deque()
 
@@ -122,6 +123,7 @@ class SpillFiles:
     # ---------------------------------------------------------------- the owner's count
     def hold(self, name: str, size_bytes: int) -> None:
         """One more of our objects lies in that file."""
+        self.in_use = True
         with self._lock:
             self.live_bytes += size_bytes
             self._live[name] = self._live.get(name, 0) + 1
@@ -164,6 +166,7 @@ class SpillFiles:
         Returns: the views, and whether they had to be mapped (no other read of it was open here).
         Raises: FileNotFoundError when the object or its owner is dead, OSError.
         """
+        self.in_use = True
         part = (name, position)
         fresh = False
         with self._lock:
@@ -183,6 +186,18 @@ class SpillFiles:
                     _libc().munmap(address, size_bytes)
         use = _Use(part, holder, self._ended)
         return read_only_buffers_at(entry[0], size_bytes, lengths, use), fresh
+
+    def read_ahead(self, parts: Sequence[tuple[str, int, int]]) -> None:
+        """Have the system read these (name, position, bytes) into its cache, all at once; do not wait for it."""
+        for name, position, size_bytes in parts:
+            try:
+                fd = os.open(os.path.join(self.folder, name), os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue  # whoever opens it will say why
+            try:
+                os.posix_fadvise(fd, position, size_bytes, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(fd)
 
     def _map(self, part: Part, size_bytes: int) -> int:
         import ctypes

@@ -12,6 +12,7 @@ given out before are found to be stale when they are opened, and their owner is 
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -187,12 +188,15 @@ class Spilling(CoreState):
                     freed += self._spill(batch)
                     del batch
                     self.free_ended()
+                if order.requesters != (self.worker_id,) and self.store.arena.is_mapped:
+                    self.store.arena.trim()
             except OutOfDiskError as full:
                 error = str(full)
             except _Closed:
                 return
-            if order.requesters != (self.worker_id,) and self.store.arena.is_mapped:
-                self.store.arena.trim()
+            except Exception as odd:  # the order must be answered: somebody waits for the room
+                error = f"{type(odd).__name__}: {odd}"
+                logging.getLogger("minray").exception("objects could not be spilled")
             self.tell_node(ObjectsSpilled(order.number, freed, error))
 
     def _batches(self, starts: tuple[int, ...]) -> Iterator[list[tuple[Kept, Any]]]:
@@ -284,6 +288,13 @@ class Spilling(CoreState):
         if block is None:
             return self.store.open_parts(stream, buffers, None, ref, None)
         return self.open_block(ref, Stored(stream, buffers, block, (), 0), ref, None)
+
+    def read_ahead(self, refs: Any) -> None:
+        """Several values are about to be opened: those on disk are read at the same time."""
+        blocks = [ref.v.block for ref in refs if ref.st == STORED]
+        parts = [(block[3], block[0], payload_bytes(block[1])) for block in blocks if block and not block[2]]
+        if len(parts) > 1:
+            self.store.files.read_ahead(parts)
 
     def _ask_owner(self, ref: Any) -> Any:
         """A reference like `ref`, as its owner knows it now."""

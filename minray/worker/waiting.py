@@ -128,6 +128,8 @@ class Waiting(CoreState):
         """The values, in order."""
         if any(ref.st == PENDING for ref in refs):
             self._get_pending(refs, timeout_s)
+        if self.store.files.in_use:
+            self.read_ahead(refs)
         value_of = self.value_of
         return [ref.v if ref.st == PLAIN else value_of(ref) for ref in refs]
 
