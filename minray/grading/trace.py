@@ -8,8 +8,8 @@ about order and overlap, never about seconds.
               └─ run ───────┐                      "overlap 2"
                     └─ run ─┴──┐
 
-A trace is a sequence of `minray.base.events` records in order of time: the `events` of a run that
-`minray.record()` kept or `minray.load_run()` read, or what `trace_recorder` makes.
+A trace is a sequence of `minray.base.events` records in order of time: a run that `minray.record()` kept or
+`minray.load_run()` read, or what `trace_recorder` makes.
 "The driver" is the process that calls `get` and never runs a task. A `get` that finds all its results
 there has nothing to wait for and may go unrecorded: ask about waiting, not about calls of `get`. A
 task is matched by its name or by the last part of it: "f" finds "make.<locals>.f", "add" finds

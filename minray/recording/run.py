@@ -13,15 +13,17 @@ import html
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 from minray.base.events import Event, EventsLost, TaskFinished, TaskSubmitted
 from minray.recording.run_file import RunHeader, read_run, write_run
 from minray.recording.timeline import chrome_trace
 
 
-class Run:
-    """The events of a while, in order of time. Made by `minray.record()` or `minray.load_run()`."""
+class Run(Sequence[Event]):
+    """The events of a while, in order of time: a trace that graders and views can read. Made by
+    `minray.record()` or `minray.load_run()`."""
 
     def __init__(self, events: tuple[Event, ...] = (), header: RunHeader | None = None) -> None:
         self._events = events
@@ -82,7 +84,13 @@ class Run:
     def __len__(self) -> int:
         return len(self.events)
 
-    def __getitem__(self, index: int) -> Event:
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Event, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
         return self.events[index]
 
     def __iter__(self) -> Iterator[Event]:

@@ -82,8 +82,9 @@ def test_a_saved_run_is_the_same_run(tmp_path: Path) -> None:
 def test_graders_ask_a_run_as_they_ask_a_trace() -> None:
     with ray.record() as run:
         ray.get([leaf.remote(index) for index in range(4)])
-    assert trace.submitted_before_first_get(run.events, "leaf") == 4
-    assert not trace.get_in_loop(run.events)
+    assert trace.submitted_before_first_get(run, "leaf") == 4
+    assert not trace.get_in_loop(run) and trace.max_overlap(run, "leaf") >= 1
+    assert run[0] in run and len(run[:3]) == 3
 
 
 def test_runs_nest_and_overlap_and_span_cells() -> None:
