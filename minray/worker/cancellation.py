@@ -29,6 +29,7 @@ from minray.worker.replies import MULTI
 from minray.worker.wire import CANCEL
 
 LOOK_AGAIN_S = 0.005
+LOOK_AGAIN_MAX_S = 0.5
 FORCE_PATIENCE_S = 1.0
 """How long a worker may take to end itself before its node kills it (native code holds the GIL)."""
 MARKS_MAX = 10_000
@@ -84,8 +85,8 @@ class Cancellation(CoreState):
             raise ValueError("force=True is not supported for actor tasks.")
         self.withdraw(task[0], force, recursive)
 
-    def withdraw(self, number: int, force: bool, recursive: bool) -> None:
-        """Cancel task `number` of ours, wherever it is."""
+    def withdraw(self, number: int, force: bool, recursive: bool, pause_s: float = LOOK_AGAIN_S) -> None:
+        """Cancel task `number` of ours, wherever it is; between two places: look again in `pause_s`."""
         ref = self.table.get(number)
         task = ref.task if ref is not None else None
         if task is None:
@@ -113,8 +114,9 @@ class Cancellation(CoreState):
             peer.channel.send((CANCEL, number, force, recursive, False))
             if force:
                 self.loop.call_later(FORCE_PATIENCE_S, lambda: self._insist(number))
-        else:  # between two places: whoever holds it will see the mark, or we find it then
-            self.loop.call_later(LOOK_AGAIN_S, lambda: self.withdraw(number, force, recursive))
+        else:  # whoever holds it at this moment will see the mark, or we find it then
+            longer = min(2 * pause_s, LOOK_AGAIN_MAX_S)
+            self.loop.call_later(pause_s, lambda: self.withdraw(number, force, recursive, longer))
         self.loop.wake_pump()
 
     def _take_out(self, number: int, task: Any, calls: Any) -> bool:
