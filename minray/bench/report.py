@@ -38,6 +38,8 @@ GOALS = {
     "put_small": Goal("100 ×", 100),
     "put_large": Goal("1 ×", 1),
     "wait_1k": Goal("30 ×", 30),
+    "chain_1k": Goal("20 ×", 20),
+    "fan_10k": Goal("20 ×", 20),
     "get_container": Goal("8 ×", 8),
     "actors_created": Goal("50 ×", 50),
 }

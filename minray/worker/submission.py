@@ -49,6 +49,40 @@ _perf = time.perf_counter
 _new = ObjectRef.__new__
 
 
+class _Late:
+    """A call that waits for `left` more of its references; called once by each (few bytes: there may be a million)."""
+
+    __slots__ = ("core", "dependencies", "left", "payload", "ref", "send")
+
+    def __init__(self, core: Submission, ref: Any, payload: Any, dependencies: list[Any], send: Any) -> None:
+        self.core = core
+        self.ref = ref
+        self.payload = payload
+        self.dependencies = dependencies
+        self.send = send
+        self.left = 0
+
+    def __call__(self) -> None:
+        core = self.core
+        with core.waiter_lock:
+            self.left -= 1
+            if self.left:
+                return
+        if core.unready.pop(self.ref.n, None) is not None:  # else it was cancelled
+            self.go()
+
+    def go(self) -> None:
+        """All are ready: send the call with their values, or let it fail as the first that failed."""
+        core = self.core
+        for dependency in self.dependencies:
+            if dependency.st == FAILED:
+                core.note_never_sent(self.ref.n, dependency.v)
+                core.complete(self.ref.n, FAILED, dependency.v)
+                return
+        slots = tuple([core.slot_value(dependency) for dependency in self.dependencies])
+        self.send(self.payload._replace(slots=slots))
+
+
 class Submission(CoreState):
     """From `f.remote(...)` to the frame on the socket."""
 
@@ -124,17 +158,16 @@ class Submission(CoreState):
     ) -> ObjectRef[Any]:
         payload, dependencies, held = self.pack(args, kwargs, record.returns)
         self._register(ref, record.number, None, payload, dependencies, held, record.returns, now)
-        group = record.group
-
-        def send(final: Any) -> None:
-            ref.task = task = (ref.n, record.number, final)
-            group.queue.append(task)
-            self.kick(group, _perf())
-
-        self.when_ready(ref, payload, dependencies, send)
+        self.when_ready(ref, payload, dependencies, functools.partial(self._queue, ref, record))
         if interrupts.pending:
             interrupts.raise_pending()
         return ref
+
+    def _queue(self, ref: ObjectRef[Any], record: FunctionRecord, payload: Any) -> None:
+        ref.task = task = (ref.n, record.number, payload)
+        group = record.group
+        group.queue.append(task)
+        self.kick(group, _perf())
 
     def _register(
         self,
@@ -230,40 +263,21 @@ class Submission(CoreState):
         if not dependencies:
             send(payload)
             return
+        late = _Late(self, ref, payload, dependencies, send)
         missing = [dependency for dependency in dependencies if dependency.st == PENDING]
-
-        def ready() -> None:
-            for dependency in dependencies:
-                if dependency.st == FAILED:
-                    self.note_never_sent(ref.n, dependency.v)
-                    self.complete(ref.n, FAILED, dependency.v)
-                    return
-            send(payload._replace(slots=tuple(self._slot_value(dependency) for dependency in dependencies)))
-
         if not missing:
-            ready()
+            late.go()
             return
-        left = set(range(len(missing)))
+        late.left = len(missing)
         self.unready[ref.n] = watched = []
-
-        def one(index: int) -> None:
-            with self.waiter_lock:
-                if index not in left:
-                    return
-                left.discard(index)
-                if left:
-                    return
-            if self.unready.pop(ref.n, None) is not None:  # else it was cancelled
-                ready()
-
-        for index, dependency in enumerate(missing):
-            callback = functools.partial(one, index)
-            watched.append((dependency, callback))
-            self.on_ready(dependency, callback)
+        for dependency in missing:
+            watched.append((dependency, late))
+            self.on_ready(dependency, late)
             if isinstance(dependency, BorrowedRef):
                 self.fetch(dependency)
 
-    def _slot_value(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
+    def slot_value(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
+        """What travels of a ready reference among the arguments."""
         value = ref.v
         if ref.st == STORED:
             value.used_s = _perf()
