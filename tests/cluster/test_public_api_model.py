@@ -239,9 +239,10 @@ class Programs(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------------------------ the end
     def teardown(self) -> None:
-        for known in self.refs.values():
+        while self.refs:  # no name here may keep the last of them
+            _, known = self.refs.popitem()
             self._agrees(known.ref, known.number, known.since)
-        self.refs.clear()
+            del known
         self.actors.clear()
         give_up = time.monotonic() + 30
         while left := {name: value for name, value in _left().items() if value}:
