@@ -16,7 +16,7 @@ from minray.util import collective
 from minray.util.collective import ReduceOp
 
 pytestmark = pytest.mark.cluster
-SIZES = [5, 40_000, 400_001]  # with the message; in shared memory; much, and not divisible
+SIZES = [5, 40_001, 400_001]  # with the message; in shared memory; much, and not divisible
 
 
 @pytest.fixture(scope="module")

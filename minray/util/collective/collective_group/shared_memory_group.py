@@ -30,7 +30,7 @@ from minray.util.collective import types
 from minray.util.collective.collective_group.base_collective_group import BaseGroup
 from minray.util.collective.rendezvous import DEFAULT_TIMEOUT_MS, NAME_PREFIX, Rendezvous
 
-INLINE_BYTES = 32 << 10  # so much travels with the message
+INLINE_BYTES = 128 << 10  # so much travels with the message
 KEPT_BYTES = 1 << 20  # so much may stay in shared memory until the next operation
 SLACK_S = 5.0  # the rendezvous' answer comes later than its own timeout, on a loaded machine
 _REDUCE: dict[types.ReduceOp, Any] = {
@@ -176,8 +176,12 @@ class SharedMemoryGroup(BaseGroup):
         return [ref]  # in a list: an argument of its own would be resolved on arrival
 
     @staticmethod
-    def _read(brought: list[Any]) -> list[np.ndarray[Any, Any]]:
-        return minray.get(brought[0]) if isinstance(brought[0], minray.ObjectRef) else brought
+    def _read(brought: dict[int, Any], ranks: Sequence[int]) -> list[list[np.ndarray[Any, Any]]]:
+        """What these ranks brought, in place. All at once: while we wait for one we answer the others."""
+        parts = [brought[rank] for rank in ranks]
+        refs = [part[0] for part in parts if isinstance(part[0], minray.ObjectRef)]
+        values = iter(minray.get(refs) if refs else ())
+        return [next(values) if isinstance(part[0], minray.ObjectRef) else part for part in parts]
 
     def _others(self) -> list[int]:
         """The other ranks, each rank beginning with its neighbour: not all read from the same one at a time."""
@@ -234,8 +238,8 @@ class SharedMemoryGroup(BaseGroup):
         own = parts[self._rank]
         parts[self._rank] = own[:0]  # nobody needs it
         brought = self._meet(what, text, self._store(parts))
-        for rank in self._others():
-            _REDUCE[operation](own, self._read(brought[rank])[self._rank], out=own)
+        for theirs in self._read(brought, self._others()):
+            _REDUCE[operation](own, theirs[self._rank], out=own)
 
     def _gather_parts(
         self, what: str, text: str, flat: np.ndarray[Any, Any], only: int | None = None
@@ -245,8 +249,9 @@ class SharedMemoryGroup(BaseGroup):
         needed = only is None or (self._rank != only)  # the root's part is needed by nobody else
         brought = self._meet(what, text, self._store([parts[self._rank]]) if needed else None)
         if only is None or self._rank == only:
-            for rank in self._others():
-                parts[rank][:] = self._read(brought[rank])[0]
+            others = self._others()
+            for rank, theirs in zip(others, self._read(brought, others), strict=True):
+                parts[rank][:] = theirs[0]
 
     def reducescatter(self, tensor: Any, tensor_list: Any, reducescatter_options: Any = None) -> None:
         """Rank i gets the reduction of the i-th tensors of all ranks."""
@@ -261,8 +266,8 @@ class SharedMemoryGroup(BaseGroup):
         text = ", ".join(part.text for part in parts)
         brought = self._meet(f"reducescatter({operation.name})", text, share)
         total = parts[self._rank].flat.copy()
-        for rank in self._others():
-            _REDUCE[operation](total, self._read(brought[rank])[self._rank], out=total)
+        for theirs in self._read(brought, self._others()):
+            _REDUCE[operation](total, theirs[self._rank], out=total)
         target.flat[:] = total
         target.finish()
         self._end(sum(part.flat.nbytes for part in parts))
@@ -275,7 +280,7 @@ class SharedMemoryGroup(BaseGroup):
         share = self._share([mine.flat]) if self._rank == root else None
         brought = self._meet(f"broadcast(from rank {root})", mine.text, share)
         if self._rank != root:
-            mine.flat[:] = self._read(brought[root])[0]
+            mine.flat[:] = self._read(brought, [root])[0][0]
             mine.finish()
         self._end(mine.flat.nbytes)
 
@@ -289,8 +294,11 @@ class SharedMemoryGroup(BaseGroup):
                 f"The tensor to be gathered is {mine.text}, but the list has room for {wrong[0]}"
             )
         brought = self._meet("allgather", mine.text, self._share([mine.flat]))
-        for rank, target in enumerate(targets):
-            target.flat[:] = mine.flat if rank == self._rank else self._read(brought[rank])[0]
+        others = self._others()
+        targets[self._rank].flat[:] = mine.flat
+        for rank, theirs in zip(others, self._read(brought, others), strict=True):
+            targets[rank].flat[:] = theirs[0]
+        for target in targets:
             target.finish()
         self._end(mine.flat.nbytes)
 
@@ -310,7 +318,7 @@ class SharedMemoryGroup(BaseGroup):
         mine = Tensor(tensor[0], written=True)
         pair = (recv_options.src_rank, self._rank)
         brought = self._meet(_transfer(*pair), mine.text, None, pair)
-        mine.flat[:] = self._read(brought[pair[0]])[0]
+        mine.flat[:] = self._read(brought, pair[:1])[0][0]
         mine.finish()
         self._end(mine.flat.nbytes, pair)
 
