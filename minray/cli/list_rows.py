@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import Any
 
 from minray.cli.observing import add_session, observed, parsed_filter, resource_named
 from minray.cli.printing import add_format, print_rows, to_json, to_yaml
 from minray.state_api.client import StateApiClient
-from minray.state_api.schema import DEFAULT_LIMIT, SCHEMAS, ListApiOptions
+from minray.state_api.schema import DEFAULT_LIMIT, DRIVER_TASK_ID_PREFIX, SCHEMAS, ListApiOptions
 
 _NARROW = {  # what a table shows without --detail: what people look for, in an order for reading
     "tasks": "task_id name state attempt_number worker_pid error_type parent_task_id",
@@ -68,5 +70,21 @@ def _list(client: StateApiClient, arguments: argparse.Namespace) -> int:
     else:
         narrow = _NARROW.get(resource.value, "").split()
         columns = narrow if chosen == "default" and narrow else schema.list_columns(arguments.detail)
+        if columns is narrow and sys.stdout.isatty():
+            shown, columns = _shorter(shown, columns)
         print_rows(shown, columns, f"{len(shown)} {arguments.resource}")
     return 0
+
+
+def _shorter(rows: list[dict[str, Any]], columns: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """For a terminal: without columns in which every row says the same nothing; the driver by its name."""
+    kept = [
+        column
+        for column in columns
+        if column in ("task_id", "name", "state") or any(row.get(column) not in (None, 0, "") for row in rows)
+    ]
+    by_driver = {"parent_task_id": "driver"}
+    return [
+        {**row, **by_driver} if str(row.get("parent_task_id")).startswith(DRIVER_TASK_ID_PREFIX) else row
+        for row in rows
+    ], kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from minray.cli.observing import add_session, observed
@@ -68,17 +69,9 @@ def _print_references(rows: list[dict[str, Any]], arguments: argparse.Namespace)
         title = (
             f"{arguments.group_by.lower().replace('_', ' ')} {name}: {size(known, arguments.units)} in {told}"
         )
-        columns = [
-            "ip",
-            "pid",
-            "type",
-            "call_site",
-            "task_status",
-            "attempt_number",
-            "size",
-            "reference_type",
-            "object_id",
-        ]
+        columns = "pid type size reference_type task_status object_id".split()
+        if not sys.stdout.isatty():
+            columns = "ip pid type call_site task_status attempt_number size reference_type object_id".split()
         print_rows(shown[: arguments.num_entries], columns, title)
     if not groups:
         print("No references to objects in the session.")

@@ -39,7 +39,8 @@ def _draw(cells: list[list[str]], columns: Sequence[str], title: str) -> None:
 
     table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.upper(), overflow="fold")
+        whole = column.endswith(("_id", "pid")) or column in ("state", "size")  # to be copied, or read at a glance
+        table.add_column(column.upper(), overflow="fold", no_wrap=whole)
     for row in cells:
         table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
     Console().print(table)
