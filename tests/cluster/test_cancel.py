@@ -545,6 +545,30 @@ def test_a_call_that_waits_in_its_actor_never_runs_and_the_next_one_does(
         assert sorted(ray.get(actor.add.remote(9))) == [0, 2, 9]
 
 
+def test_a_waiting_call_of_an_async_actor_never_runs(cluster: Any, tmp_path: Path) -> None:
+    ray = cluster
+
+    @ray.remote(max_concurrency=1)
+    class Actor:
+        async def wait(self, path: str) -> None:
+            _note(path, "ran")
+            await asyncio.sleep(LONG_S)
+
+        async def add(self, number: int) -> int:
+            return number
+
+    actor = Actor.remote()
+    first = actor.wait.remote(str(tmp_path / "a"))
+    _until((tmp_path / "a").exists)
+    second, third = actor.wait.remote(str(tmp_path / "b")), actor.add.remote(3)
+    ray.cancel(second)
+    _cancelled(ray, second)  # at once, not when its turn comes
+    ray.cancel(first)
+    _cancelled(ray, first)
+    assert ray.get(third, timeout=60) == 3
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_call_that_waits_for_an_argument_gives_its_place_up(cluster: Any, tmp_path: Path) -> None:
     ray = cluster
 
