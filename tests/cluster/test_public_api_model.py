@@ -25,7 +25,7 @@ from minray.engine.seam import current
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 
-EXAMPLES = int(os.environ.get("MINRAY_MODEL_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("MINRAY_MODEL_EXAMPLES", "8"))
 PATIENCE_S = 60.0
 LARGE = 30_000  # of float64: shared memory
 NEVER = 1 << 60
@@ -272,6 +272,7 @@ def _cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.timeout(120 + 20 * EXAMPLES)
 @pytest.mark.usefixtures("_cluster")
 def test_whatever_the_order_of_calls_and_deaths_every_answer_is_the_models() -> None:
     run_state_machine_as_test(
