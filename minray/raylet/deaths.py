@@ -13,6 +13,7 @@ from minray.raylet.zygote_link import WorkerExit
 
 LOG_LINES = 10
 GATHER_S = 0.01
+GATHER_PER_CLIENT_S = 0.0005  # telling wakes them all: a crowd is told less often
 _TAIL_BYTES = 8 << 10
 _HINTS = {
     signal.SIGKILL: "minray did not send it: the kernel's out-of-memory killer does, and so may a person",
@@ -75,21 +76,25 @@ class DeathNotices:
     A thousand actors that are killed at once would otherwise be a million messages.
     """
 
-    def __init__(self, loop: EventLoop, broadcast: Callable[[Any], None]) -> None:
+    def __init__(
+        self, loop: EventLoop, broadcast: Callable[[Any], None], clients: Callable[[], int]
+    ) -> None:
         self._loop = loop
         self._broadcast = broadcast
+        self._clients = clients  # how many there are
         self._untold: list[WorkerDied] = []
         self._told_s = 0.0
 
     def tell(self, died: WorkerDied) -> None:
         """A worker died."""
-        if not self._untold and monotonic_s() - self._told_s >= GATHER_S:
+        gather_s = GATHER_S + GATHER_PER_CLIENT_S * self._clients()
+        if not self._untold and monotonic_s() - self._told_s >= gather_s:
             self._told_s = monotonic_s()
             self._broadcast(died)
             return
         self._untold.append(died)
         if len(self._untold) == 1:
-            self._loop.call_later(GATHER_S, self._tell_all)
+            self._loop.call_later(gather_s, self._tell_all)
 
     def _tell_all(self) -> None:
         deaths, self._untold = tuple(self._untold), []

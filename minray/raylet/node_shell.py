@@ -105,7 +105,7 @@ class NodeShell:
         self.clients = self.connections.clients
         self._first_driver_gone = first_driver_gone
         self._ordered_deaths: dict[bytes, str] = {}
-        self.notices = DeathNotices(loop, self.broadcast)
+        self.notices = DeathNotices(loop, self.broadcast, lambda: len(self.clients))
         self.deaths: deque[dict[str, Any]] = deque(maxlen=DEATHS_KEPT)
         self._submitters: set[bytes] = set()  # who may have recorded tasks of its own that nobody was told
         self._callers: set[bytes] = set()  # who may call actors at any time
