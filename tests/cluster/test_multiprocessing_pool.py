@@ -129,6 +129,12 @@ def test_callbacks_have_run_when_get_returns(pool: Any) -> None:
         assert seen == list(range(n + 1))
 
 
+def test_the_callback_of_a_map_gets_the_results_in_order(pool: Any) -> None:
+    seen: list[Any] = []  # Ray's gets them as the chunks came
+    pool.map_async(abs, range(-50, 0), 1, callback=seen.append).get(WAIT_S)
+    assert seen == [list(range(50, 0, -1))]
+
+
 def test_what_cannot_be_sent_back_is_an_error(pool: Any) -> None:
     with pytest.raises(multiprocessing.pool.MaybeEncodingError):
         pool.apply(eval, ("(n for n in ())",))

@@ -223,7 +223,7 @@ class SharedMemoryGroup(BaseGroup):
         brought = self._meet(what, text, [flat])
         total = brought[0][0].copy()
         for rank in range(1, self._world_size):
-            _REDUCE[operation](total, brought[rank][0], out=total)
+            _reduce(operation, total, brought[rank][0])
         flat[:] = total
 
     def _parts(self, flat: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
@@ -239,7 +239,7 @@ class SharedMemoryGroup(BaseGroup):
         parts[self._rank] = own[:0]  # nobody needs it
         brought = self._meet(what, text, self._store(parts))
         for theirs in self._read(brought, self._others()):
-            _REDUCE[operation](own, theirs[self._rank], out=own)
+            _reduce(operation, own, theirs[self._rank])
 
     def _gather_parts(
         self, what: str, text: str, flat: np.ndarray[Any, Any], only: int | None = None
@@ -267,7 +267,7 @@ class SharedMemoryGroup(BaseGroup):
         brought = self._meet(f"reducescatter({operation.name})", text, share)
         total = parts[self._rank].flat.copy()
         for theirs in self._read(brought, self._others()):
-            _REDUCE[operation](total, theirs[self._rank], out=total)
+            _reduce(operation, total, theirs[self._rank])
         target.flat[:] = total
         target.finish()
         self._end(sum(part.flat.nbytes for part in parts))
@@ -321,6 +321,11 @@ class SharedMemoryGroup(BaseGroup):
         mine.flat[:] = self._read(brought, pair[:1])[0][0]
         mine.finish()
         self._end(mine.flat.nbytes, pair)
+
+
+def _reduce(operation: types.ReduceOp, total: np.ndarray[Any, Any], part: np.ndarray[Any, Any]) -> None:
+    with np.errstate(all="ignore"):  # an infinity is a result here, as in every other backend
+        _REDUCE[operation](total, part, out=total)
 
 
 def _transfer(source: int, target: int) -> str:
