@@ -325,7 +325,7 @@ class Borrowing(CoreState):
     def form_for_reply(self, peer: Peer, form: tuple[Any, ...], refs: list[Any]) -> tuple[Any, ...]:
         """What a reply carries of a sealed value: its parts, and the references inside.
 
-        Own ones are counted for the receiver here; third parties' are kept until RELEASE.
+        Own ones are counted for the receiver here; those of others are kept until RELEASE.
         """
         if not refs:
             return (*form, None, 0)
@@ -338,8 +338,10 @@ class Borrowing(CoreState):
                 foreign.append(ref)
             elif type(ref) is ObjectRef and ref.owner == self.worker_id:
                 self._lend(peer, ref)
-            elif ref.owner != peer.worker_id or self.peers.get(peer.worker_id) is not peer:
-                foreign.append(ref)  # of the receiver's own only if our drop could overtake this reply
+            else:
+                # Of the receiver's own, too: this answer waits for its frame, and the drop of our handle, which
+                # goes at once, would overtake it.
+                foreign.append(ref)
         token = 0
         if foreign:
             token = next(self._tokens)

@@ -374,3 +374,36 @@ def test_a_reference_in_a_closure_lives_with_the_function() -> None:
     gc.collect()
     _churn()
     assert ray.get([read.remote() for _ in range(4)]) == [9.0] * 4
+
+
+@pytest.mark.parametrize("kind", ["ordered", "threaded", "async"])
+def test_a_reference_that_comes_home_in_an_answer_is_not_overtaken_by_the_drop_of_its_borrower(
+    kind: str,
+) -> None:
+    class Hub:
+        def __init__(self) -> None:
+            self.box: dict[Any, Any] = {}
+
+        def keep(self, key: int, boxed: list[Any]) -> None:
+            self.box[key] = boxed
+
+        def give(self, key: int) -> list[Any]:
+            return self.box.pop(
+                key
+            )  # the last handle here goes with this answer, which may wait for its frame
+
+    class AsyncHub(Hub):
+        async def keep(self, key: int, boxed: list[Any]) -> None:
+            self.box[key] = boxed
+
+        async def give(self, key: int) -> list[Any]:
+            return self.box.pop(key)
+
+    cls = ray.remote(AsyncHub if kind == "async" else Hub)
+    hub = cls.options(max_concurrency=4).remote() if kind == "threaded" else cls.remote()
+    for key in range(300):
+        ref = ray.put([key])
+        ray.get(hub.keep.remote(key, [ref]))
+        del ref
+        (home,) = ray.get(hub.give.remote(key))
+        assert ray.get(home) == [key]
