@@ -109,14 +109,12 @@ def test_nothing_is_counted_or_kept_for_a_caller_that_died_while_its_task_ran(me
     assert not caller.holds and not me._kept and not me.table
 
 
-def test_the_receivers_own_references_wait_for_its_answer_on_a_second_connection(me: _Process) -> None:
-    first, second = me.join(A), me.join(A)
-    its_own = make_borrowed(A, 2)
-    assert me.form_for_reply(first, FORM, [its_own])[-1] == 0
-    token = me.form_for_reply(second, FORM, [its_own])[-1]
-    assert token in me._kept
-    me.on_release(second, (RELEASE, token))
-    assert not me._kept
+def test_the_receivers_own_references_are_kept_until_it_has_read_the_answer(me: _Process) -> None:
+    for connection in (me.join(A), me.join(A)):
+        token = me.form_for_reply(connection, FORM, [make_borrowed(A, 2)])[-1]
+        assert token in me._kept
+        me.on_release(connection, (RELEASE, token))
+        assert not me._kept
 
 
 def test_handles_are_counted_and_dropped_on_one_and_the_same_connection(me: _Process) -> None:
