@@ -228,6 +228,7 @@ _CLEAN = [
     (re.compile(r"0x[0-9a-f]+"), "0x<n>"),
     (re.compile(r"\b\d+(\.\d+)? (?:kB|KB|MB|GB|TB)\b"), "<size>"),
     (re.compile(r"[\d.]+ %"), "<n> %"),
+    (re.compile(r"largest holders: .*?\. Drop"), "largest holders: <holders>. Drop"),
 ]
 
 
