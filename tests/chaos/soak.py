@@ -27,7 +27,8 @@ class Sizes(NamedTuple):
     seconds: float
     driver: int
     node: int
-    workers: int
+    workers: int  # in sum
+    each: dict[int, int]  # worker by worker, by pid: their number changes, and a new one is no leak
 
 
 def _pss_kb(pid: int) -> int:
@@ -76,14 +77,15 @@ def soak(tasks: int, parts: int = 10) -> list[Sizes]:
             done += BATCH
         gc.collect()
         core: Any = current().core  # type: ignore[attr-defined]
-        workers = [row["pid"] for row in current().ask("state")["workers"]]
+        each = {row["pid"]: _pss_kb(row["pid"]) for row in current().ask("state")["workers"] if row["pid"]}
         found.append(
             Sizes(
                 done,
                 time.perf_counter() - began,
                 _pss_kb(os.getpid()),
                 _pss_kb(core.node_pid),
-                sum(map(_pss_kb, workers)),
+                sum(each.values()),
+                each,
             )
         )
     return found
