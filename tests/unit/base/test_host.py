@@ -169,6 +169,7 @@ def test_declared_capacity_wins_over_environment_and_host() -> None:
 
 
 def test_a_store_that_could_fill_the_memory_limit_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "minray")  # whatever `init(logging_level=...)` of an earlier test left
     container = Host(8, None, Limit(2 * GIB, "/sys/fs/cgroup/memory.max"), 64 * GIB, Limit(0, "none"))
     _, by_default = detect_capacity(read_environment({}), host=container)
     assert by_default < 2 * GIB / 3, "the store's pages count against the limit"
