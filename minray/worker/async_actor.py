@@ -75,6 +75,7 @@ class LoopGroup:
         self.ident = 0  # of the thread that runs the loop
         self.backlog: deque[tuple[Peer, Any]] = deque()
         self.under_way: dict[tuple[Peer, int], asyncio.Task[None]] = {}
+        self._coroutines: set[str] = set()  # methods that are known to be such
         self._dirty: set[Peer] = set()
         self._flush_due = False
 
@@ -137,8 +138,11 @@ class LoopGroup:
             if executor.refused:
                 executor.interruption.refuse(context)
             target = host.method(name)
-            if self._dirty and not inspect.iscoroutinefunction(target):
-                self._flush()  # it may block: finished neighbours do not wait for it
+            if self._dirty and name not in self._coroutines:
+                if inspect.iscoroutinefunction(target):
+                    self._coroutines.add(name)  # asking costs a fifth of a call
+                else:
+                    self._flush()  # it may block: finished neighbours do not wait for it
             kind = type(payload)
             if kind is tuple:
                 value = target(*payload)
