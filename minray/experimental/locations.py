@@ -46,7 +46,8 @@ def get_local_object_locations(obj_refs: Sequence[ObjectRef[Any]]) -> dict[Objec
 
 
 def _location(ref: ObjectRef[Any], node_id: str) -> dict[str, Any]:
-    stored = ref.v if getattr(ref.v, "block", None) is not None else None
-    if stored is None:
+    block = getattr(ref.v, "block", None)
+    if block is None:
         return {"node_ids": [], "object_size": None, "did_spill": False}
-    return {"node_ids": [node_id], "object_size": stored.size, "did_spill": False}
+    allocator = block[2]  # nobody: its bytes lie in a file
+    return {"node_ids": [node_id], "object_size": ref.v.size, "did_spill": not allocator}

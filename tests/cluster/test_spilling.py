@@ -19,6 +19,7 @@ import pytest
 import minray as ray
 from minray.base import events as ev
 from minray.engine.seam import current
+from minray.experimental import get_object_locations
 
 pytestmark = [pytest.mark.cluster]
 
@@ -168,6 +169,13 @@ def test_an_object_larger_than_the_store_is_put_returned_and_passed() -> None:
     assert ray.get(_ends.remote(ref)) == [0.0, 12 * MB - 1.0]
     assert ray.get(_ends.remote(large)) == [0.0, 12 * MB - 1.0]
     assert ray.get(_filled.remote(2.0, 12 * MB)).sum() == 24 * MB
+
+
+def test_the_location_of_an_object_says_whether_it_lies_on_disk() -> None:
+    small, large = ray.put(np.zeros(ITEMS)), ray.put(np.zeros(20 * ITEMS))
+    rows = get_object_locations([small, large])
+    assert not rows[small]["did_spill"] and rows[large]["did_spill"]
+    assert rows[large]["node_ids"] == [ray.get_runtime_context().get_node_id()]
 
 
 def test_large_states_of_actors_come_back() -> None:

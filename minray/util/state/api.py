@@ -74,7 +74,7 @@ def list_nodes(
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> list[NodeState]:
-    """Nodes; with `detail` how busy they are."""
+    """Nodes, and how busy they are."""
     options = ListApiOptions(limit, timeout, detail, filters)
     return StateApiClient(address).list(StateResource.NODES, options, raise_on_missing_output, _explain)
 
