@@ -22,7 +22,7 @@ from minray.base import ids
 from minray.base.resources import in_environment
 from minray.engine.seam import ActorSpec, slot
 from minray.serialization import functions as code
-from minray.worker.concurrency_groups import unknown_group
+from minray.worker.concurrency_groups import has_async_methods, unknown_group
 
 METHOD_OPTIONS = "__minray_method_options__"
 _SPECIAL = ("__ray_ready__", "__ray_terminate__", "__ray_call__")
@@ -347,14 +347,6 @@ class ActorClass:
 
     def __repr__(self) -> str:
         return f"<actor class {self._cls.__name__}>"
-
-
-def has_async_methods(cls: type) -> bool:
-    """Whether calls of the class run in an event loop."""
-    return any(
-        inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
-        for _, member in inspect.getmembers(cls, callable)
-    )
 
 
 def _groups_of_methods(methods: Mapping[str, MethodOptions]) -> dict[str, str]:

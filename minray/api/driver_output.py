@@ -85,6 +85,7 @@ class DriverOutput:
 
 
 _drawn: dict[str, str] = {}  # bars that are not closed, by their ids: the line that is shown
+_drawing = threading.Lock()  # the program's own bars and those of tasks are drawn by different threads
 
 
 def draw_progress(state: dict[str, Any]) -> None:
@@ -92,26 +93,23 @@ def draw_progress(state: dict[str, Any]) -> None:
     notebook's cell without a terminal) only the first and the last state of each is printed."""
     line = progress_line(state)
     out = sys.stderr
-    terminal = out.isatty()
-    known = state["uuid"] in _drawn
-    try:
-        if terminal:
-            if _drawn:
-                out.write(f"\x1b[{len(_drawn)}F\x1b[J")  # up to the first bar's line, and clear
-            if state["closed"]:
-                _drawn.pop(state["uuid"], None)
-                out.write(line + "\n")
-            else:
-                _drawn[state["uuid"]] = line
-            out.write("".join(f"{shown}\n" for shown in _drawn.values()))
-        elif state["closed"] or not known:
-            out.write(line + "\n")
-            _drawn[state["uuid"]] = line
+    with _drawing:
+        above, known = len(_drawn), state["uuid"] in _drawn
         if state["closed"]:
             _drawn.pop(state["uuid"], None)
-        out.flush()
-    except (ValueError, OSError):
-        pass  # the driver closed its own stderr
+        else:
+            _drawn[state["uuid"]] = line
+        try:
+            if out.isatty():
+                if above:
+                    out.write(f"\x1b[{above}F\x1b[J")  # up to the first bar's line, and clear
+                last = [line] if state["closed"] else []
+                out.write("".join(f"{shown}\n" for shown in [*last, *_drawn.values()]))
+            elif state["closed"] or not known:
+                out.write(line + "\n")
+            out.flush()
+        except (ValueError, OSError):
+            pass  # the driver closed its own stderr
 
 
 def progress_line(state: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ import atexit
 import logging
 import os
 import secrets
-import shutil
 import sys
 import threading
 import uuid
@@ -233,8 +232,8 @@ def _start(
 
     main = sys.modules.get("__main__")
     session_dir = make_session_dir(temp_dir)
-    environment = _job_environment(runtime_env, session_dir)
     try:
+        environment = _job_environment(runtime_env, session_dir)
         spilling_fields = {} if spilling == (None, None) else _spilling_fields(*spilling, session_dir)
     except BaseException:
         remove_session_dir(session_dir)
@@ -289,13 +288,9 @@ def _job_environment(given: Any, session_dir: str) -> dict[str, Any]:
     from minray.runtime_env.packaging import prepare
     from minray.serialization.functions import dump_code
 
-    try:
-        if not isinstance(given, Mapping):
-            raise TypeError(f"runtime_env must be dict or RuntimeEnv, not {type(given).__name__}")
-        return prepare(given, session_dir, dump_code)
-    except BaseException:
-        shutil.rmtree(session_dir, ignore_errors=True)
-        raise
+    if not isinstance(given, Mapping):
+        raise TypeError(f"runtime_env must be dict or RuntimeEnv, not {type(given).__name__}")
+    return prepare(given, session_dir, dump_code)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import inspect
 import os
 import pickle
 import threading
@@ -26,7 +25,7 @@ from minray.base.errors import AsyncioActorExit, capture
 from minray.base.messages import ActorExiting, ActorInitFailed, ActorReady, BecomeActor
 from minray.serialization.errors import dump_error
 from minray.serialization.functions import load_code
-from minray.worker.concurrency_groups import GroupTable
+from minray.worker.concurrency_groups import GroupTable, has_async_methods
 from minray.worker.executor import ActorExit, Executor, show_gpus
 from minray.worker.peer import Peer
 from minray.worker.task_context import TaskContext, running
@@ -94,7 +93,7 @@ class ActorHost:
                 args, kwargs = pickle.loads(payload)
             else:
                 args, kwargs = executor.open_arguments(Call(*payload), made)
-            self.is_async = _has_async_method(cls)
+            self.is_async = has_async_methods(cls)
             limit = self._concurrency or (ASYNC_CONCURRENCY if self.is_async else 1)
             groups = GroupTable(self._groups, self._method_groups, limit)
             self.instance = cls.__new__(cls)
@@ -281,10 +280,3 @@ class _Creator:
 
 def _ready() -> bool:
     return True
-
-
-def _has_async_method(cls: type) -> bool:
-    return any(
-        inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
-        for _, member in inspect.getmembers(cls, callable)
-    )

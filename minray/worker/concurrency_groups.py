@@ -13,6 +13,7 @@ Pure: a table made when the actor is, asked once a call.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,4 +50,12 @@ def unknown_group(group: str, class_name: str, groups: Mapping[str, int] | tuple
     return (
         f"Failed to look up the concurrency group {group!r} of the actor class {class_name}. "
         f"Defined are: {known}. Groups are declared with @remote(concurrency_groups={{{group!r}: 2}})."
+    )
+
+
+def has_async_methods(cls: type) -> bool:
+    """Whether calls of the class run in an event loop."""
+    return any(
+        inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
+        for _, member in inspect.getmembers(cls, callable)
     )
