@@ -205,8 +205,8 @@ class CoreWorker(
 
     def close(self) -> None:
         """Leave the cluster: sockets closed, the reference layer switched off."""
-        self._fail_awaited()
-        self.closed = True
+        self.closed = True  # first: who begins to wait from here on looks at it (`Waiting.future_of`)
+        self.fail_awaited()
         if object_ref.core is self:
             object_ref.core = None
         interrupts.wake_fd = -1
@@ -260,7 +260,7 @@ class CoreWorker(
         self._fail_everything()
         self.on_shutdown(self.node_lost)
 
-    def _fail_awaited(self) -> None:
+    def fail_awaited(self) -> None:
         """Who waits for a future, not in `get`, would never hear that the cluster has ended."""
         for number, ref in list(self.table.items()):
             if ref.w and ref.task is not None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minray.base import ids
+from minray.base.errors import LocalRayletDiedError
 from minray.serialization.errors import dump_error
 from minray.serialization.values import FAILED, PENDING, collecting
 
@@ -23,6 +24,14 @@ T = TypeVar("T")
 
 core: Any = None
 """The process's core worker (set by `minray.worker.core`); None outside a cluster."""
+
+
+def _live_core() -> Any:
+    """Raises: LocalRayletDiedError outside a cluster."""
+    if core is None:
+        raise LocalRayletDiedError("The cluster of this reference was shut down.")
+    return core
+
 
 
 class ObjectRef(Generic[T]):
@@ -93,14 +102,14 @@ class ObjectRef(Generic[T]):
     # ---------------------------------------------------------------- waiting
     def future(self) -> Future[T]:
         """A `concurrent.futures.Future` of the value (or of the task's exception)."""
-        return core.future_of(self)  # type: ignore[no-any-return]
+        return _live_core().future_of(self)  # type: ignore[no-any-return]
 
     def as_future(self, _internal: bool = False) -> Any:
         """An asyncio future of the value; needs a running event loop."""
-        return core.asyncio_future_of(self)
+        return _live_core().asyncio_future_of(self)
 
     def __await__(self) -> Generator[Any, None, T]:
-        return core.asyncio_future_of(self).__await__()  # type: ignore[no-any-return]
+        return _live_core().asyncio_future_of(self).__await__()  # type: ignore[no-any-return]
 
     def _on_completed(self, callback: Callable[[Any], None]) -> None:
         """Call `callback(value)` when the value is there, from a thread of the runtime."""

@@ -291,6 +291,8 @@ class Waiting(CoreState):
                     future.set_exception(error)
 
         self._watch(ref, done)
+        if self.closed:  # another thread shut down meanwhile
+            self.fail_awaited()
         return future
 
     def asyncio_future_of(self, ref: ObjectRef[Any]) -> asyncio.Future[Any]:
@@ -324,6 +326,8 @@ class Waiting(CoreState):
             settle()
         else:
             self._watch(ref, done)
+            if self.closed:
+                self.fail_awaited()
         return future
 
     def _watch(self, ref: ObjectRef[Any], done: Callable[[], None]) -> None:

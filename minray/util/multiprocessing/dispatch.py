@@ -166,7 +166,12 @@ class Dispatcher:
             except queue.Empty:
                 self._recall()
                 continue
-            message()
+            try:
+                message()
+            except Exception:
+                if minray.is_initialized():
+                    raise
+                self.terminate()  # its cluster was shut down under this very message
             del message  # or it would keep what it holds until the next one comes
             if self.state == CLOSE and not (self._waiting or self._readers or self._sent):
                 self._say_goodbye()
@@ -227,7 +232,11 @@ class Dispatcher:
             function, calls = self._form(chunk)
             token = next(self._tokens) if process.sent else 0
             ref = process.actor.run.remote(function, chunk.how, calls, token)
-        except Exception as error:  # it cannot be pickled: the caller's fault, told by the result
+        except Exception as error:
+            if not minray.is_initialized():  # shut down since we looked: it fails with all the others
+                self._waiting.appendleft(chunk)
+                raise
+            # It cannot be pickled: the caller's fault, told by the result.
             self._told(chunk.job.chunk_done(chunk.number, False, error))
             return None
         now = time.perf_counter()
