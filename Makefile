@@ -5,6 +5,8 @@ BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Extra arguments: make test ARGS="-k arena -x", make lab ARGS="--port 9999", make bench ARGS="--json"
 ARGS ?=
+# A virtual environment that is active in the caller's shell is not the one in use here.
+unexport VIRTUAL_ENV
 SEEDS ?= 1
 
 .DEFAULT_GOAL := help

@@ -218,7 +218,11 @@ class Notebook:
         end = time.monotonic() + timeout_s
         calm = 0
         while calm < 3:
-            assert time.monotonic() < end, f"the kernel is {self.status()} after {timeout_s} s"
+            if time.monotonic() >= end:
+                picture = os.path.join(tempfile.gettempdir(), "minray-browser-stuck.png")
+                self.page.screenshot(path=picture)
+                prompts = self.page.locator(".jp-InputPrompt").all_inner_texts()
+                raise AssertionError(f"the kernel is {self.status()} after {timeout_s} s: {prompts}; the page: {picture}")
             calm = calm + 1 if self.status() == "idle" and not self.page.locator("text='[*]:'").count() else 0
             self.page.wait_for_timeout(100)
 
