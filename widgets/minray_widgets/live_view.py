@@ -7,7 +7,7 @@
 The main thread is busy with the user's cell, so a thread of its own asks the engine for new events,
 at most 20 times a second and never for more than a fifth of its time. Each frame is the whole picture;
 it costs one credit, and the browser gives credits back as it draws. Whether they arrive while a cell
-runs depends on the kernel (ipykernel 7.2 and 7.3 hear comms on a subshell thread), so it is observed,
+runs depends on the kernel (ipykernel 7 hears comms on a subshell thread), so it is observed,
 not assumed, and the view's corner says what was found:
 
     connecting ──credit on another thread──► subshell
