@@ -249,12 +249,12 @@ def notebook_packages(version_of: Callable[[str], str | None]) -> list[Finding]:
         advice = 'only notebooks need it: pip install "minray[lab]"'
         return [Finding("Notebooks", OK, "ipykernel is not installed", advice)]
     findings = []
-    if (7, 2) <= _numbers(kernel) < (7, 4):
+    if _numbers(kernel) >= (7, 4):
         findings.append(Finding("ipykernel", OK, kernel))
     else:
         advice = (
-            "live views need 7.2 or 7.3: others hold messages to widgets back until the cell ends; "
-            'pip install "ipykernel>=7.2,<7.4"'
+            "lessons need 7.4: older ones hold messages to widgets back, or now and then never run the first "
+            'cell of a page; pip install "ipykernel>=7.4"'
         )
         findings.append(Finding("ipykernel", WARNING, kernel, advice))
     versions = {name: version_of(name) for name in ("anywidget", "ipywidgets", "jupyterlab")}

@@ -75,7 +75,7 @@ def test_small_socket_buffers_are_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kernel", "expected"),
-    [("6.29.5", WARNING), ("7.0.1", WARNING), ("7.2.0", OK), ("7.3.1", OK), ("7.4.0a1", WARNING)],
+    [("6.29.5", WARNING), ("7.0.1", WARNING), ("7.2.0", WARNING), ("7.3.1", WARNING), ("7.4.0", OK), ("8.0", OK)],
 )
 def test_only_kernels_that_draw_live_pass(kernel: str, expected: str) -> None:
     first, _ = doctor.notebook_packages({"ipykernel": kernel, "anywidget": "1"}.get)
@@ -83,7 +83,7 @@ def test_only_kernels_that_draw_live_pass(kernel: str, expected: str) -> None:
 
 
 def test_missing_widgets_are_named_and_no_notebook_is_fine() -> None:
-    _, widgets = doctor.notebook_packages({"ipykernel": "7.2.0", "anywidget": "1"}.get)
+    _, widgets = doctor.notebook_packages({"ipykernel": "7.4.0", "anywidget": "1"}.get)
     assert widgets.state == WARNING
     assert "ipywidgets missing" in widgets.seen
     assert state(doctor.notebook_packages(lambda name: None)) == OK
