@@ -18,6 +18,7 @@ import os
 import pickle
 import stat
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from minray.base.config import SessionConfig
@@ -65,19 +66,14 @@ def make_session_dir(temp_dir: str | None = None) -> str:
     """
     parent = _user_folder(temp_dir)
     try:
-        os.makedirs(os.path.dirname(parent), exist_ok=True)
-        try:
-            os.mkdir(parent, 0o700)
-        except FileExistsError:
-            _check_ours(parent)
         reap_stale_sessions(parent)
-        while True:
-            path = os.path.join(parent, f"session_{time.time_ns() // 1000}_{os.getpid()}")
-            try:
-                os.mkdir(path, 0o700)
-                break
-            except FileExistsError:
-                continue
+        path = ""
+        while not path:
+            with suppress(FileExistsError, FileNotFoundError):  # another process's last session took the folder along
+                _claim(parent)
+                fresh = os.path.join(parent, f"session_{time.time_ns() // 1000}_{os.getpid()}")
+                os.mkdir(fresh, 0o700)
+                path = fresh
         os.mkdir(os.path.join(path, "logs"), 0o700)
         with open(os.path.join(path, "driver.pid"), "w") as file:
             file.write(f"{os.getpid()} {process_start_time(os.getpid()) or 0}\n")
@@ -94,6 +90,15 @@ def make_session_dir(temp_dir: str | None = None) -> str:
                 f"cannot make a session folder in {parent}: set MINRAY_TMPDIR to a folder of yours",
             ) from error
         raise
+
+
+def _claim(parent: str) -> None:
+    """The user's folder is there and nobody else's."""
+    os.makedirs(os.path.dirname(parent), exist_ok=True)
+    try:
+        os.mkdir(parent, 0o700)
+    except FileExistsError:
+        _check_ours(parent)
 
 
 def _check_ours(parent: str) -> None:

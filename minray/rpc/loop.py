@@ -29,6 +29,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+from minray.base.errors import LocalRayletDiedError
 from minray.rpc.channel import RECEIVE_BYTES, Channel
 
 TICK_S = 0.005
@@ -173,14 +174,22 @@ class Loop:
 
     # ---------------------------------------------------------------- reading
     def poll_once(self, timeout_s: float | None) -> None:
-        """The leader's step: wait for events, apply everything that came. `timeout_s` None: no end."""
+        """The leader's step: wait for events, apply everything that came. `timeout_s` None: no end.
+
+        Raises: LocalRayletDiedError when another thread has stopped the loop.
+        """
         self.sleeps = True  # before `busy` is read: who sets it later finds us asleep and wakes us
         if self.busy:
             timeout_s = TICK_S if timeout_s is None or timeout_s > TICK_S else timeout_s
         elif self._timers:
             timeout_s = self._bounded(timeout_s)
         channels = self.channels
-        ready = self.epoll.poll(-1 if timeout_s is None else timeout_s, 64)
+        try:
+            ready = self.epoll.poll(-1 if timeout_s is None else timeout_s, 64)
+        except (OSError, ValueError):
+            if self.stopped:
+                raise LocalRayletDiedError("The cluster was shut down while this thread waited.") from None
+            raise
         self.sleeps = False
         for fd, event in ready:
             channel = channels.get(fd)

@@ -215,7 +215,7 @@ def test_ctrl_c_of_the_whole_group_ends_a_blocked_call_and_no_worker(tmp_path: P
 
 
 _IN_DEL = """
-import gc, os, signal, sys, threading, time
+import contextlib, gc, os, signal, sys, threading, time
 import minray as ray
 from minray.worker import object_ref
 from minray.worker.interrupts import interrupts
@@ -229,7 +229,10 @@ assert ray.get(one.remote()) == 1
 if sys.argv[1] == "pump":
     time.sleep(0.1)  # the pump blocks in its poll
 elif sys.argv[1] == "other leader":
-    threading.Thread(target=lambda: ray.wait([ray.remote(lambda: time.sleep(600)).remote()]), daemon=True).start()
+    def lead():
+        with contextlib.suppress(ray.exceptions.RayError):  # the end of the cluster
+            ray.wait([ray.remote(lambda: time.sleep(600)).remote()])
+    threading.Thread(target=lead, daemon=True).start()
     time.sleep(0.1)
 for _ in range(3):
     # As if the signal had come inside a `__del__` of the runtime: noted, and no public function follows.
@@ -313,3 +316,35 @@ def test_the_program_gets_its_own_handler_back(cluster_of) -> None:  # type: ign
         assert signal.getsignal(signal.SIGINT) is mine
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+_SHUT_DOWN_ELSEWHERE = """
+import threading, time
+import minray as ray
+ray.init(num_cpus=1)
+nap = ray.remote(lambda: time.sleep(600))
+first, second, third = nap.remote(), nap.remote(), nap.remote()
+ends = []
+def waits(call):
+    try:
+        call()
+    except ray.exceptions.LocalRayletDiedError:
+        ends.append("told")
+threads = [
+    threading.Thread(target=waits, args=(call,))
+    for call in (lambda: ray.wait([first]), lambda: ray.get(second), lambda: third.future().result())
+]
+for thread in threads:
+    thread.start()
+time.sleep(0.1)
+ray.shutdown()
+for thread in threads:
+    thread.join(60)
+print(ends)
+"""
+
+
+def test_threads_that_wait_are_told_when_another_shuts_down(tmp_path: Path) -> None:
+    with Program(tmp_path / "elsewhere.py", _SHUT_DOWN_ELSEWHERE) as program:
+        out, err, code = program.end(within_s=100)
+    assert (code, err, out.strip()) == (0, "", "['told', 'told', 'told']")

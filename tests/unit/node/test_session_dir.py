@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +82,26 @@ def test_sessions_of_dead_drivers_are_removed_by_the_next_one(short_tmp: Path) -
     second = Path(make_session_dir(str(short_tmp)))
     assert first.exists() and second.exists()
     assert not stale.exists() and not reused.exists()
+
+
+def test_a_session_begins_while_anothers_end_takes_the_users_folder_along(short_tmp: Path) -> None:
+    parent, over = short_tmp / f"minray-{os.getuid()}", threading.Event()
+
+    def others_end() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+    thread = threading.Thread(target=others_end)
+    thread.start()
+    try:
+        for _ in range(300):
+            path = make_session_dir(str(short_tmp))
+            assert os.path.isdir(os.path.join(path, "logs"))
+            remove_session_dir(path)
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_a_folder_that_is_just_being_made_is_left_alone(short_tmp: Path) -> None:
