@@ -66,11 +66,11 @@ def make_session_dir(temp_dir: str | None = None) -> str:
     """
     parent = _user_folder(temp_dir)
     try:
-        reap_stale_sessions(parent)
         path = ""
         while not path:
             with suppress(FileExistsError, FileNotFoundError):  # another process's last session took the folder along
-                _claim(parent)
+                _claim(parent)  # before anything is removed in it
+                reap_stale_sessions(parent)
                 fresh = os.path.join(parent, f"session_{time.time_ns() // 1000}_{os.getpid()}")
                 os.mkdir(fresh, 0o700)
                 path = fresh

@@ -33,7 +33,6 @@ def _live_core() -> Any:
     return core
 
 
-
 class ObjectRef(Generic[T]):
     """A reference to a value that a task returns or `put` stored. Pass it on, or `get` it.
 

@@ -125,10 +125,13 @@ def test_live_sessions_are_found_newest_first(short_tmp: Path) -> None:
 
 
 def test_somebody_elses_folder_is_refused_with_advice(short_tmp: Path) -> None:
-    (short_tmp / "elsewhere").mkdir()
+    theirs = short_tmp / "elsewhere" / "session_1_1"
+    theirs.mkdir(parents=True)
+    (theirs / "driver.pid").write_text("1 1")  # of a driver that is dead: ours would be removed
     (short_tmp / f"minray-{os.getuid()}").symlink_to(short_tmp / "elsewhere")
     with pytest.raises(PermissionError, match="MINRAY_TMPDIR"):
         make_session_dir(str(short_tmp))
+    assert theirs.is_dir(), "nothing of theirs is touched"
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
